@@ -1,0 +1,23 @@
+"""Corrections of a label map that a model card may ask for, each named, measured and reported."""
+
+from __future__ import annotations
+
+from model_core.postprocess.pipeline import STEPS, Step, StepReport, apply_steps, parse_steps
+from model_core.postprocess.steps import (
+    fill_holes,
+    keep_largest,
+    relabel_small_et,
+    remove_small_components,
+)
+
+__all__ = [
+    "STEPS",
+    "Step",
+    "StepReport",
+    "apply_steps",
+    "fill_holes",
+    "keep_largest",
+    "parse_steps",
+    "relabel_small_et",
+    "remove_small_components",
+]
