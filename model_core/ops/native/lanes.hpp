@@ -23,6 +23,11 @@ typedef int32_t ivec __attribute__((vector_size(W * 4)));
 // where memcpy may be split in two and stall on store forwarding.
 typedef float uvec __attribute__((vector_size(W * 4), aligned(4), may_alias));
 
+template <int N>
+struct Lanes {
+  typedef float type __attribute__((vector_size(N * 4)));
+};
+
 inline vec splat(float x) { return vec{} + x; }
 inline vec load(const float* p) { return *reinterpret_cast<const uvec*>(p); }
 inline void store(float* p, vec v) { *reinterpret_cast<uvec*>(p) = v; }
@@ -42,13 +47,17 @@ inline void store_some(float* p, vec v, int count) {
 inline vec max(vec a, vec b) { return a > b ? a : b; }
 inline vec min(vec a, vec b) { return a < b ? a : b; }
 
-inline float sum(vec v) {
-  float buffer[W];
-  store(buffer, v);
-  for (int half = W / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) buffer[i] += buffer[i + half];
-  return buffer[0];
+// The sum of all lanes, halving the vector in registers.
+template <int N>
+inline float sum_of(typename Lanes<N>::type v) {
+  typename Lanes<N / 2>::type low, high;
+  std::memcpy(&low, &v, sizeof low);
+  std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+  return sum_of<N / 2>(low + high);
 }
+template <>
+inline float sum_of<2>(Lanes<2>::type v) { return v[0] + v[1]; }
+inline float sum(vec v) { return sum_of<W>(v); }
 
 // 2^x, relative error below 1e-7; saturates outside [-126, 126].
 inline vec exp2(vec x) {
