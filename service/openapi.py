@@ -1,0 +1,233 @@
+"""The parts of the OpenAPI document that FastAPI cannot derive, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from model_core.types import CONTRASTS, LABEL_SCHEMES, TTA_MODES
+from service.errors import HTTP_KINDS, INTERNAL, PROBLEM_MEDIA_TYPE, PROBLEM_TABLE, ProblemKind
+from service.schemas import Problem, SegmentationAnswer
+
+_DETAILS: Final[dict[str, dict[str, str]]] = {
+    "image": {
+        "detail": "t1ce: expected a NIfTI image, got bytes that are none. Send a .nii.gz file.",
+        "field": "t1ce",
+        "expected": "a NIfTI image",
+        "got": "bytes that are none",
+        "way_out": "Send a .nii.gz file.",
+    },
+    "option": {
+        "detail": "tta: expected one of none, fast, full, got another value. Leave it out.",
+        "field": "tta",
+        "expected": "one of none, fast, full",
+        "got": "another value",
+        "way_out": "Leave it out.",
+    },
+    "upload-too-large": {
+        "detail": "flair: expected at most 128 MiB, got more. Compress the image (.nii.gz).",
+        "field": "flair",
+        "expected": "at most 128 MiB",
+        "got": "more",
+        "way_out": "Compress the image (.nii.gz).",
+    },
+}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with our components and without its validation errors."""
+    built = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+    )
+    _, ours = models_json_schema(
+        [(Problem, "serialization"), (SegmentationAnswer, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas = built.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(ours["$defs"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for operation in _operations(built):
+        answer = operation["responses"].get("422", {})
+        if "HTTPValidationError" in str(answer):
+            del operation["responses"]["422"]
+    return built
+
+
+def _operations(built: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for operations in built["paths"].values():
+        yield from operations.values()
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def kinds_by_cause() -> dict[str, ProblemKind]:
+    """Every kind of problem that the service answers with, by cause."""
+    kinds = (*PROBLEM_TABLE.values(), *HTTP_KINDS.values(), INTERNAL)
+    return {kind.cause: kind for kind in kinds}
+
+
+def problems(*causes: str) -> dict[int | str, dict[str, Any]]:
+    """Response objects for some kinds of problems, each with its example, by status."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for cause in causes:
+        kind = kinds_by_cause()[cause]
+        response = responses.setdefault(
+            kind.status,
+            {
+                "description": kind.title,
+                "content": {PROBLEM_MEDIA_TYPE: {"schema": _reference(Problem), "examples": {}}},
+            },
+        )
+        response["content"][PROBLEM_MEDIA_TYPE]["examples"][cause] = {"value": _example(kind)}
+        if kind.status == 503:
+            response["headers"] = {
+                "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+            }
+    return responses
+
+
+def _example(kind: ProblemKind) -> dict[str, Any]:
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.title + ".",
+        "request_id": "0f8fad5bd9cb469fa165708928ac1bff",
+        **_DETAILS.get(kind.cause, {}),
+    }
+
+
+SEGMENTATION_EXAMPLE: Final[dict[str, Any]] = {
+    "schema_version": 1,
+    "model": "segmamba-small",
+    "model_version": "1.0.0",
+    "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "backend": "native",
+    "device": "cpu",
+    "label_scheme": "brats2021",
+    "tta": {"mode": "none", "passes": 1, "averaged": "logits"},
+    "labels": [
+        {"value": 0, "name": "background", "meaning": "no tumour"},
+        {"value": 1, "name": "NCR", "meaning": "necrotic and non-enhancing tumour core"},
+        {"value": 2, "name": "ED", "meaning": "peritumoural oedema and infiltrated tissue"},
+        {"value": 4, "name": "ET", "meaning": "enhancing tumour"},
+    ],
+    "volumes_ml": {"NCR": 4.1, "ED": 61.7, "ET": 18.2, "WT": 84.0, "TC": 22.3},
+    "stage_seconds": {"read": 0.8, "queue": 0.0, "prepare": 0.6, "infer": 21.4, "encode": 0.2},
+    "windows": {
+        "count": 8,
+        "mean_seconds": 2.6,
+        "min_seconds": 2.5,
+        "max_seconds": 2.9,
+    },
+    "postprocess": [],
+    "warnings": [],
+    "software": {"segmamba-service": "1.0.0", "torch": "2.13.0", "numpy": "2.4.6"},
+    "label_map": {
+        "filename": "segmentation_brats2021.nii.gz",
+        "media_type": "application/gzip",
+        "encoding": "base64",
+        "data": "H4sIAAAAAAAC/w==",
+    },
+}
+
+_TEXT_HEADERS: Final = {
+    "X-Segmamba-Model": "Name of the model that ran.",
+    "X-Segmamba-Model-Version": "Its version.",
+    "X-Segmamba-Weights-SHA256": "SHA-256 of its weights file.",
+    "X-Segmamba-Backend": "The scan backend that really ran.",
+    "X-Segmamba-Device": "The device that ran it.",
+    "X-Segmamba-Label-Scheme": "brats2021 (ET is 4) or brats2023 (ET is 3).",
+    "X-Segmamba-Volumes-ML": "JSON object: millilitres of NCR, ED, ET, WT and TC.",
+    "X-Segmamba-Timings": "JSON object: seconds per stage.",
+    "X-Segmamba-TTA": "JSON object: mode, passes, and what was averaged.",
+    "X-Segmamba-Warnings": "JSON array, present if there are warnings about the images.",
+    "Content-Disposition": "A file name that says the label scheme and nothing of the upload.",
+}
+
+SEGMENT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The label map on the T1 image's grid, with the run's figures.",
+        "headers": {
+            name: {"schema": {"type": "string"}, "description": text}
+            for name, text in _TEXT_HEADERS.items()
+        },
+        "content": {
+            "application/gzip": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": _reference(SegmentationAnswer),
+                "example": SEGMENTATION_EXAMPLE,
+            },
+        },
+    },
+    **problems(
+        "malformed-upload",
+        "not-acceptable",
+        "upload-timeout",
+        "upload-too-large",
+        "unsupported-media-type",
+        "image",
+        "study",
+        "option",
+        "input",
+        "shape",
+        "numerical",
+        "model",
+        "backend",
+        "internal",
+        "queue-full",
+        "shutting-down",
+        "cancelled",
+        "out-of-memory",
+    ),
+}
+
+SEGMENT_REQUEST: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": list(CONTRASTS),
+                    "additionalProperties": False,
+                    "properties": {
+                        **{
+                            contrast: {
+                                "type": "string",
+                                "format": "binary",
+                                "description": f"The {contrast} image, .nii or .nii.gz.",
+                            }
+                            for contrast in CONTRASTS
+                        },
+                        "model": {"type": "string", "description": "A name from GET /models."},
+                        "tta": {"type": "string", "enum": list(TTA_MODES)},
+                        "label_scheme": {"type": "string", "enum": list(LABEL_SCHEMES)},
+                        "postprocess": {"type": "string", "enum": ["true", "false"]},
+                    },
+                },
+            }
+        },
+    },
+    "parameters": [
+        {
+            "name": "Accept",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "examples": ["application/gzip", "application/json"]},
+            "description": "application/gzip (the default) or application/json.",
+        }
+    ],
+}

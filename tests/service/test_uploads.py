@@ -1,0 +1,219 @@
+"""A form is read under caps, whatever its chunks, and refused at the first thing wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import MalformedUploadError, UnsupportedMediaError
+from service.uploads import SegmentForm, UploadLimits, read_segment_form
+from tests.service.fakes import (
+    FakeSegmenter,
+    assert_problem,
+    image_bytes,
+    make_settings,
+    metric,
+    running_app,
+    study_files,
+    wait_until,
+)
+
+LIMITS = UploadLimits(body_bytes=10_000, file_bytes=4_000, seconds=5)
+BOUNDARY = "xYz-boundary"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(name: str, data: bytes, filename: str | None = "scan.nii.gz") -> bytes:
+    named = f'; filename="{filename}"' if filename else ""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+def body_of(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def read(
+    chunks: list[bytes], *, content_type: str = CONTENT_TYPE, gone: bool = False
+) -> SegmentForm:
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
+
+    async def receive() -> dict[str, object]:
+        return messages.pop(0)
+
+    headers = [(b"content-type", content_type.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/segment", "headers": headers}
+    return asyncio.run(read_segment_form(Request(scope, receive), LIMITS))
+
+
+IMAGES = {"t1": b"one", "t1ce": b"\r\n--two", "t2": b"\x00\xff" * 40, "flair": b"\r\n\r\n"}
+WHOLE = body_of(*(part(name, data) for name, data in IMAGES.items()), part("tta", b"fast", None))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
+def test_the_form_does_not_depend_on_how_the_network_cuts_it(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(WHOLE)]
+    chunks = [WHOLE[a:b] for a, b in itertools.pairwise(edges)]
+    form = read(chunks)
+    assert form.images == IMAGES
+    assert form.options == {"tta": "fast"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=400))
+def test_arbitrary_bytes_never_raise_anything_but_a_refusal(noise: bytes) -> None:
+    with pytest.raises(MalformedUploadError):
+        read([noise])
+
+
+@pytest.mark.parametrize("end", range(1, len(WHOLE) - 4, 29))
+def test_a_body_that_ends_early_is_refused(end: int) -> None:
+    with pytest.raises(MalformedUploadError):
+        read([WHOLE[:end]])
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "application/json", "application/x-www-form-urlencoded", "text/plain"]
+)
+def test_another_media_type_is_refused(content_type: str) -> None:
+    with pytest.raises(UnsupportedMediaError):
+        read([WHOLE], content_type=content_type)
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=" + 300 * "x"])
+def test_a_boundary_that_cannot_be_is_refused(boundary: str) -> None:
+    with pytest.raises(MalformedUploadError):
+        read([WHOLE], content_type="multipart/form-data" + boundary)
+
+
+def test_a_caller_who_goes_away_is_no_malformed_upload() -> None:
+    with pytest.raises(ClientDisconnect):
+        read([WHOLE[:50]], gone=True)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    limits = make_settings(max_upload_mb=2, max_file_mb=1, queue_size=0)
+    with running_app(settings=limits) as client:
+        yield client
+
+
+def send(client: httpx.Client, body: bytes, content_type: str = CONTENT_TYPE) -> httpx.Response:
+    return client.post("/segment", content=body, headers={"Content-Type": content_type})
+
+
+@pytest.mark.parametrize("contrast", ["t1", "t1ce", "t2", "flair"])
+def test_a_missing_image_is_named(client: httpx.Client, contrast: str) -> None:
+    response = client.post("/segment", files=study_files(**{contrast: None}))
+    problem = assert_problem(response, 422, "input")
+    assert problem["field"] == contrast
+    assert problem["got"] == "no such field"
+
+
+def test_an_empty_image_is_named(client: httpx.Client) -> None:
+    problem = assert_problem(client.post("/segment", files=study_files(t2=b"")), 422, "input")
+    assert (problem["field"], problem["got"]) == ("t2", "an empty file")
+
+
+def test_a_repeated_field_is_named(client: httpx.Client) -> None:
+    files = [*study_files(), ("t1ce", ("again.nii.gz", image_bytes()))]
+    problem = assert_problem(client.post("/segment", files=files), 422, "option")
+    assert problem["field"] == "t1ce"
+    assert "twice" in problem["got"]
+
+
+def test_an_unknown_field_is_refused_without_repeating_its_name(client: httpx.Client) -> None:
+    files = [*study_files(), ("JANE_DOE", ("x.nii.gz", image_bytes()))]
+    response = client.post("/segment", files=files)
+    problem = assert_problem(response, 422, "option")
+    assert "t1, t1ce, t2, flair" in problem["expected"]
+    assert "JANE" not in response.text
+
+
+def test_an_image_beyond_its_cap_is_named(client: httpx.Client) -> None:
+    files = study_files(flair=bytes(1024 * 1024 + 1))
+    problem = assert_problem(client.post("/segment", files=files), 413, "upload-too-large")
+    assert (problem["field"], problem["expected"]) == ("flair", "at most 1 MiB")
+
+
+def test_an_option_beyond_its_cap_is_named(client: httpx.Client) -> None:
+    response = client.post("/segment", files=study_files(), data={"tta": "x" * 5000})
+    assert assert_problem(response, 413, "upload-too-large")["field"] == "tta"
+
+
+def test_a_body_beyond_its_cap_is_refused_by_its_declared_length(client: httpx.Client) -> None:
+    response = send(client, part("t1", bytes(3 * 1024 * 1024)))
+    assert assert_problem(response, 413, "upload-too-large")["field"] == "body"
+
+
+def test_a_body_beyond_its_cap_is_refused_while_it_streams(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"preamble"
+        for _ in range(48):
+            yield bytes(64 * 1024)
+
+    response = client.post("/segment", content=chunks(), headers={"Content-Type": CONTENT_TYPE})
+    assert response.status_code in (400, 413)  # no boundary at the start is broken framing too
+    many = b"".join(part(name, bytes(1000 * 1024)) for name in ("t1", "t1ce", "t2"))
+    response = client.post("/segment", content=iter([many]), headers={"Content-Type": CONTENT_TYPE})
+    assert assert_problem(response, 413, "upload-too-large")["field"] == "body"
+
+
+def test_too_many_part_headers_are_refused(client: httpx.Client) -> None:
+    head = "".join(f"X-{number}: y\r\n" for number in range(200))
+    body = f"--{BOUNDARY}\r\n{head}\r\n".encode()
+    assert_problem(send(client, body), 400, "malformed-upload")
+
+
+def test_an_upload_that_takes_too_long_is_ended_and_frees_its_place() -> None:
+    with running_app(settings=make_settings(upload_seconds=1, queue_size=0)) as client:
+        with start_upload(client) as raw:
+            answer = raw.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert metric(client, 'segmamba_errors_total{cause="upload-timeout"}') == 1
+        with client.__dict__["app"].state.service.worker.admit():
+            pass
+
+
+def test_a_caller_who_goes_away_during_the_upload_frees_its_place(client: httpx.Client) -> None:
+    cause = 'segmamba_errors_total{cause="client-disconnected"}'
+    before = metric(client, cause)
+    with start_upload(client):
+        pass
+    wait_until(lambda: metric(client, cause) > before)
+    assert client.post("/segment", files=study_files()).status_code == 200
+
+
+def start_upload(client: httpx.Client) -> socket.socket:
+    """Send the beginning of a form and no more."""
+    url = client.base_url
+    raw = socket.create_connection((url.host, url.port or 80), timeout=20)
+    raw.sendall(
+        f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: 5000\r\n\r\n--{BOUNDARY}\r\n".encode()
+    )
+    return raw
+
+
+def test_an_upload_never_touches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[Path] = []
+    segmenter = FakeSegmenter(on_window=lambda _: seen.extend(tmp_path.rglob("*")))
+    with running_app(segmenter) as client:
+        big = image_bytes(shape=(40, 40, 40))
+        assert len(big) > 64 * 1024
+        assert client.post("/segment", files=study_files(t1=big)).status_code == 200
+    assert seen == []
+    assert list(tmp_path.rglob("*")) == []
