@@ -1,0 +1,28 @@
+"""Weights and cards: the authors' files read, our bundles read and written, nothing executed."""
+
+from model_core.checkpoints.bundle import (
+    DEFAULT_MODEL,
+    Bundle,
+    find_bundles,
+    import_upstream,
+    load_bundle,
+    read_card,
+    save_bundle,
+)
+from model_core.checkpoints.card import CardDraft, ModelCard, TrainingRecord, WeightsRecord
+from model_core.checkpoints.upstream import load_upstream
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Bundle",
+    "CardDraft",
+    "ModelCard",
+    "TrainingRecord",
+    "WeightsRecord",
+    "find_bundles",
+    "import_upstream",
+    "load_bundle",
+    "load_upstream",
+    "read_card",
+    "save_bundle",
+]

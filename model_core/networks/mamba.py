@@ -1,0 +1,126 @@
+"""The Mamba mixer: one token sequence in, one out, scanned in one or three directions.
+
+Glossary (Mamba, arXiv 2312.00752; official names in brackets):
+
+    B   batch                     L   tokens (the voxels of a feature map, row-major)
+    C   channels in and out       D   inner channels, expand · C        [d_inner]
+    N   states per channel        R   rank of the step-size projection  [dt_rank]
+    Δ   step size per token and inner channel, after softplus
+    A   decay rates, −exp(A_log)  x   the scanned half of in_proj,  z  the gating half
+
+Directions are those of `model_core.ops.scan_order`: the plain Mamba block has ``forward`` alone,
+SegMamba's tri-orientated block (arXiv 2401.13560; ``bimamba_type="v3"``) has all three, which share
+in_proj and out_proj and are summed, not averaged, as published.
+
+Everything here is float32 even under autocast: the recurrence multiplies tens of thousands of
+decays, and half precision turns that into NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_core.ops import ScanDirection, causal_conv1d, scan_order, selective_scan
+
+_STEP_RANGE = (1e-3, 1e-1)
+"""Initial Δ is drawn log-uniformly from here (Mamba, section 3.6)."""
+_STEP_FLOOR = 1e-4
+
+
+class MambaMixer(nn.Module):
+    """in_proj → (convolution → selective scan → gate) per direction → sum → out_proj.
+
+    Args:
+        dim: channels C of the tokens.
+        state: N.
+        conv: width of the causal convolution.
+        expand: D / C.
+        directions: the scan directions, in the order they are summed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        state: int = 16,
+        conv: int = 4,
+        expand: int = 2,
+        directions: Sequence[ScanDirection] = ("forward",),
+    ) -> None:
+        super().__init__()
+        inner = expand * dim
+        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.directions = tuple(directions)
+        for name in directions:
+            self.add_module(
+                f"scan_{name}", DirectionalScan(inner, math.ceil(dim / 16), state, conv)
+            )
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, tokens: torch.Tensor, num_slices: int = 1) -> torch.Tensor:
+        """Mix tokens (B, L, C) → (B, L, C).
+
+        Args:
+            tokens: float32 or wider inside, whatever comes in.
+            num_slices: runs of the inter-slice direction; must divide L.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            xz = self.in_proj(tokens.to(self.in_proj.weight.dtype))  # (B, L, 2D)
+            outputs = [
+                self.get_submodule(f"scan_{name}")(xz, scan_order(name, xz.shape[1], num_slices))
+                for name in self.directions
+            ]
+            mixed: torch.Tensor = self.out_proj(sum(outputs[1:], start=outputs[0]))
+        return mixed
+
+
+class DirectionalScan(nn.Module):
+    """The parameters and the work of one scan direction over D inner channels."""
+
+    def __init__(self, inner: int, rank: int, state: int, conv: int) -> None:
+        super().__init__()
+        self.rank, self.state = rank, state
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, state + 1)).repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        # Only its parameters are used: the convolution follows the scan's order of tokens.
+        self.conv = nn.Conv1d(inner, inner, conv, groups=inner)
+        self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        _initialise_steps(self.dt_proj)
+
+    def forward(self, xz: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        """Scan (B, L, 2D) → (B, L, D), gated; ``order`` says where the t-th token lies."""
+        x, z = (half.transpose(1, 2) for half in xz.chunk(2, dim=-1))  # (B, D, L) views
+        x = causal_conv1d(x, self.conv.weight[:, 0], self.conv.bias, silu=True, order=order)
+        steps, B, C = self.x_proj(x.transpose(1, 2)).split(
+            [self.rank, self.state, self.state], dim=-1
+        )
+        delta = F.linear(steps, self.dt_proj.weight)  # the bias joins inside the scan
+        y = selective_scan(
+            x,
+            delta.transpose(1, 2),
+            -torch.exp(self.A_log),
+            B.transpose(1, 2),
+            C.transpose(1, 2),
+            self.D,
+            z,
+            self.dt_proj.bias,
+            delta_softplus=True,
+            order=order,
+        )
+        return y.transpose(1, 2)
+
+
+def _initialise_steps(dt_proj: nn.Linear) -> None:
+    """Draw the initial Δ log-uniformly and store it in the bias through the inverse softplus."""
+    bound = dt_proj.in_features**-0.5
+    nn.init.uniform_(dt_proj.weight, -bound, bound)
+    low, high = (math.log(limit) for limit in _STEP_RANGE)
+    steps = torch.exp(torch.rand(dt_proj.out_features) * (high - low) + low).clamp(min=_STEP_FLOOR)
+    with torch.no_grad():
+        dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
