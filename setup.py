@@ -78,7 +78,9 @@ class BuildNative(build_ext):
     def _compile(self, compiler: list[str], ext: Extension) -> bool:
         library = Path(self.get_ext_fullpath(ext.name))
         library.parent.mkdir(parents=True, exist_ok=True)
-        command = [*compiler, *FLAGS, *ext.extra_compile_args, *ext.sources, "-o", str(library)]
+        # Beside its place and then moved there: a process that runs the old one keeps it whole.
+        partial = library.with_suffix(".partial")
+        command = [*compiler, *FLAGS, *ext.extra_compile_args, *ext.sources, "-o", str(partial)]
         try:
             result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's own compiler
         except OSError as error:
@@ -87,7 +89,9 @@ class BuildNative(build_ext):
         if result.returncode != 0:
             reason = next((line for line in result.stderr.splitlines() if "error" in line), "")
             say(f"{library.name} was not built: {reason or 'the compiler failed'}")
-        return result.returncode == 0
+            return False
+        partial.replace(library)
+        return True
 
 
 class TagByContent(bdist_wheel):

@@ -3,7 +3,7 @@
 ::
 
     SegMambaError
-    ├── InputError            what the caller handed over is wrong; names the argument and the way out
+    ├── InputError            what the caller handed over is wrong; names argument and way out
     │   ├── ImageError        one image file or array: header, dtype, geometry, values
     │   ├── StudyError        four images that do not make a study
     │   └── OptionError       an option or setting outside its allowed values

@@ -1,7 +1,8 @@
 """The few words that every room shares: contrasts, labels, regions, schemes, progress.
 
 Labels are held in BraTS 2023 numbering everywhere inside the project (`Label`); the numbering
-that a caller sees is chosen by a `LabelScheme` at the border and nowhere else (`model_core.labels`).
+that a caller sees is chosen by a `LabelScheme` at the border and nowhere else
+(`model_core.labels`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 from rich import box
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from model_core.cli import err, examples, out, say_warning
@@ -95,7 +95,7 @@ def evaluate(
     for side, names in unmatched.items():
         if names:
             say_warning(f"{len(names)} {side} without a partner: not scored, not in the means")
-    cases = {pair.name: case for pair, case in _score_all(pairs, scheme)}
+    cases = _score_all(pairs, scheme)
     console = out()
     console.print(_table(cases))
     console.print(_LEGEND, style="dim")
@@ -193,17 +193,14 @@ def _stem(file: Path) -> str:
 # ---------------------------------------------------------------- scoring
 
 
-def _score_all(pairs: list[Pair], scheme: SchemeChoice) -> Iterator[tuple[Pair, CaseMetrics]]:
-    shown = track(
-        pairs,
-        description="Scoring cases",
-        console=err(),
-        transient=True,
-        disable=len(pairs) == 1,
-    )
-    for number, pair in enumerate(shown, start=1):
-        place = f" {number} of {len(pairs)} (in name order)" if len(pairs) > 1 else ""
-        yield pair, _score(pair, scheme, place)
+def _score_all(pairs: list[Pair], scheme: SchemeChoice) -> dict[str, CaseMetrics]:
+    cases = {}
+    with Progress(console=err(), transient=True, disable=len(pairs) == 1) as progress:
+        shown = progress.track(pairs, description="Scoring cases")
+        for number, pair in enumerate(shown, start=1):
+            place = f" {number} of {len(pairs)} (in name order)" if len(pairs) > 1 else ""
+            cases[pair.name] = _score(pair, scheme, place)
+    return cases
 
 
 def _score(pair: Pair, scheme: SchemeChoice, place: str) -> CaseMetrics:

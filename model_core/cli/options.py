@@ -1,0 +1,86 @@
+"""The options that several commands share, with their help texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_core.types import LabelScheme, Tta
+
+_FILES = "One study by its files"
+_RUN = "How to run"
+
+StudyFolders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        exists=True,
+        file_okay=False,
+        show_default=False,
+        help="A study's folder or a folder of studies, in BraTS or nnU-Net naming.",
+    ),
+]
+Image = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        rich_help_panel=_FILES,
+        help="NIfTI image, .nii or .nii.gz.",
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Label map (.nii.gz); a folder for many studies.")
+]
+Report = Annotated[Path | None, typer.Option(help="Write what was done and found as JSON.")]
+Preview = Annotated[
+    Path | None, typer.Option(help="Write a picture (.png) of the tumour in three planes.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there already.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        rich_help_panel=_RUN,
+        help="Name (see: segmamba models) or path of a bundle. (default: the bundled one)",
+    ),
+]
+Mirroring = Annotated[
+    Tta | None,
+    typer.Option(
+        "--tta",
+        metavar="MODE",
+        rich_help_panel=_RUN,
+        help="Average over mirrored passes: none, fast (4) or full (8). (default: the card's)",
+    ),
+]
+Scheme = Annotated[
+    LabelScheme | None,
+    typer.Option(
+        "--label-scheme",
+        metavar="SCHEME",
+        rich_help_panel=_RUN,
+        help="Enhancing tumour is written as 4 (brats2021) or 3 (brats2023). (default: the card's)",
+    ),
+]
+Postprocess = Annotated[
+    bool | None,
+    typer.Option(
+        "--postprocess/--no-postprocess",
+        rich_help_panel=_RUN,
+        help="Run the card's post-processing steps. (default: run them)",
+    ),
+]
+Device = Annotated[str, typer.Option(rich_help_panel=_RUN, help="auto, cpu, cuda or cuda:N.")]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_RUN,
+        help="Scan backend: native, torch, mamba-ssm or reference. (default: the best one here)",
+    ),
+]

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Install the real servers that the slow tests talk to, where that is possible; the tests that miss
+# one skip and say so.
+set -euo pipefail
+
+missing=()
+command -v prometheus >/dev/null || missing+=(prometheus)
+[ ${#missing[@]} -gt 0 ] || exit 0
+if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "Not installed: ${missing[*]} (needs Debian or Ubuntu and root); their tests will be skipped."
+    exit 0
+fi
+echo "Installing ${missing[*]} ..."
+# a policy of 101 keeps packages from starting their services here
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    trap 'rm -f $policy' EXIT
+fi
+apt-get update -qq </dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    </dev/null >/dev/null
