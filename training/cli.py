@@ -103,13 +103,33 @@ def export(
         str | None, typer.Option(help="The bundle's name (default: the folder's).")
     ] = None,
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SETTING=VALUE",
+            help="Let the card say another window, overlap or "
+            "postprocess than the run (JSON value).",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The run's data: judge the bundle on the validation cases first."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to judge it: cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Write the best weights of a run, finished or not, as a model bundle."""
-    from training.export import export_bundle
+    from training.export import ExportOptions, export_bundle
     from training.run_folder import RunFolder
+    from training.split import restore_split
 
     folder = RunFolder.existing(run.parent, run.name)
-    export_bundle(folder, to, name=name, version=version)
+    split = json.loads(folder.split.read_text())
+    studies = () if data is None else restore_split(data, split).validation
+    options = ExportOptions(
+        name=name, version=version, settings=_settings(set_ or []), device=_device(device)
+    )
+    export_bundle(folder, to, options=options, studies=studies)
     Console(highlight=False, soft_wrap=True).print(f"bundle written: {to}")
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from model_core.errors import OptionError
+from model_core.postprocess import parse_steps
 from model_core.types import CONTRASTS, Contrast, Shape3, Spacing
 
 Heads = Literal["labels", "regions"]
@@ -93,6 +94,9 @@ class TrainConfig:
     """Sliding window of validation and of the exported model; ``None``: the patch."""
     overlap: float = 0.5
     """Window overlap of the exported model and of the final evaluation."""
+    postprocess: tuple[Mapping[str, Any], ...] = ()
+    """Corrections named in the exported card, e.g. ``{"name": …, "params": {…}}``; they follow the
+    final evaluation too, not the validations on the way."""
     validation_overlap: float = 0.25
     """Window overlap of the validations on the way (cheaper)."""
     validate_minutes: float = 20.0
@@ -113,6 +117,7 @@ class TrainConfig:
         for name in ("max_minutes", "validate_steps"):
             limit = getattr(self, name)
             _require(name, limit is None or limit > 0, "a positive number or null", limit)
+        parse_steps(self.postprocess)
         _require("patch", min(self.patch) >= 8, "at least 8 voxels per axis", self.patch)
         _require(
             "outputs", self.outputs == _OUTPUTS[self.heads], _OUTPUTS[self.heads], self.outputs

@@ -6,6 +6,9 @@ A run may be exported while it still goes on: what is best so far is written.
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -14,14 +17,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from model_core.checkpoints import CardDraft, save_bundle
+from model_core.checkpoints import CardDraft, load_bundle, save_bundle
 from model_core.checkpoints.card import TrainingRecord
-from model_core.networks import build_network
-from model_core.networks.build import network_config
+from model_core.errors import OptionError
+from model_core.imaging.study import StudyFiles
+from model_core.inference.segmenter import Segmenter
+from model_core.metrics import CaseMetrics, to_json
+from model_core.networks import Network, build_network, network_config, network_name
+from model_core.postprocess import parse_steps
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.naming import all_brats_2021, bundle_name, shown_names
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, write_json
+from training.validate import evaluate_studies
 
 INTENDED_USE = (
     "Research and education: outlining glioma on pre-operative, co-registered, skull-stripped "
@@ -36,50 +44,93 @@ BRATS_LICENCE = "MIT (weights); trained on BraTS 2021 data, which is under CC BY
 UNKNOWN_LICENCE = "not stated: the rights in the training data decide"
 
 
-def best_network(folder: RunFolder, device: str = "cpu") -> nn.Module:
-    """The network to export: the best validated average, else the last one."""
-    config, weights, _ = _best(folder)
-    network: nn.Module = build_network(config.network, **config.network_args)
-    network.load_state_dict(weights)
-    return network.eval().to(device)
+CARD_SETTINGS = ("window", "overlap", "postprocess")
+"""Settings of a config that only say how its weights are used; an export may change them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What the exported bundle is called and says."""
+
+    name: str | None = None
+    """The bundle's name; the target folder's when not given."""
+    version: str = "1"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`CARD_SETTINGS` that differ from the run's."""
+    overwrite: bool = False
+    device: str = "cpu"
+    """Where the final evaluation runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The weights that an export takes, and what is known about them."""
+
+    config: TrainConfig
+    weights: dict[str, Any]
+    facts: dict[str, Any]
+    """Step, elapsed seconds and, if they were validated, the validation."""
 
 
 def export_bundle(
     folder: RunFolder,
     target: Path,
     *,
-    name: str | None = None,
-    version: str = "1",
-    overwrite: bool = False,
-) -> None:
-    """Write the best weights of a run as a bundle.
+    options: ExportOptions | None = None,
+    studies: Sequence[StudyFiles] = (),
+) -> dict[str, CaseMetrics]:
+    """Write the best weights of a run as a bundle, judged first if there are studies to judge by.
 
     Args:
         folder: the run, finished or not.
         target: the bundle's folder.
-        name: the bundle's name; the target folder's when not given.
-        version: the bundle's version.
-        overwrite: replace a bundle that is there.
+        options: name, version and what the card shall say.
+        studies: with ground truth; their scores go into the card and ``final_metrics.json``.
+
+    Returns:
+        The scores of the studies, by the case's shown name.
 
     Raises:
         BundleError: the folder exists and is not to be overwritten.
         CheckpointError: the run has saved nothing yet.
+        OptionError: a setting that an export cannot change.
     """
-    network = best_network(folder)
-    shown = bundle_name(name or target.resolve().name)
-    draft = draft_card(folder, network, name=shown, version=version)
-    save_bundle(target, network, draft, overwrite=overwrite)
+    options = options or ExportOptions()
+    best = _best(folder, options.settings)
+    network: Network = build_network(best.config.network, **best.config.network_args)
+    network.load_state_dict(best.weights)
+    name = bundle_name(options.name or target.resolve().name)
+    results = {}
+    if studies:
+        draft = draft_card(folder, best, network, name=name, version=options.version)
+        results = _judge(network, draft, studies, options.device)
+        write_json(folder.final_metrics, to_json(results))
+    draft = draft_card(folder, best, network, name=name, version=options.version)
+    save_bundle(target, network.cpu(), draft, overwrite=options.overwrite)
+    return results
 
 
-def draft_card(folder: RunFolder, network: nn.Module, *, name: str, version: str) -> CardDraft:
+def _judge(
+    network: Network, draft: CardDraft, studies: Sequence[StudyFiles], device: str
+) -> dict[str, CaseMetrics]:
+    """Score the bundle as its users will run it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle"
+        save_bundle(path, network, draft)
+        return evaluate_studies(Segmenter(load_bundle(path), device=device), studies)
+
+
+def draft_card(
+    folder: RunFolder, best: Best, network: nn.Module, *, name: str, version: str
+) -> CardDraft:
     """The card of a run's best weights."""
-    config, _, facts = _best(folder)
+    config = best.config
     split = json.loads(folder.split.read_text())
     from_brats = all_brats_2021(split["training"])
     return CardDraft(
         name=name,
         version=version,
-        family=config.network,
+        family=network_name(network),
         network=network_config(network),
         channels=config.channels,
         heads=config.heads,
@@ -92,9 +143,9 @@ def draft_card(folder: RunFolder, network: nn.Module, *, name: str, version: str
         overlap=config.overlap,
         mirror_axes=(0, 1, 2) if config.augmentation.flip else (),
         tta="none",
-        postprocess=(),
-        training=_training_record(split, config, facts),
-        metrics=_metrics(folder, facts),
+        postprocess=parse_steps(config.postprocess),
+        training=_training_record(split, config, best.facts),
+        metrics=_metrics(folder, best.facts),
         licence=BRATS_LICENCE if from_brats else UNKNOWN_LICENCE,
         intended_use=INTENDED_USE,
         limitations=_limitations(len(split["training"])),
@@ -102,8 +153,16 @@ def draft_card(folder: RunFolder, network: nn.Module, *, name: str, version: str
     )
 
 
-def _best(folder: RunFolder) -> tuple[TrainConfig, dict[str, Any], dict[str, Any]]:
-    """Config, averaged weights, and what is known about them (step, elapsed, validation)."""
+def _best(folder: RunFolder, settings: Mapping[str, Any]) -> Best:
+    """The best validated average (else the last one), its config with `settings`, and its facts."""
+    for name in settings:
+        if name not in CARD_SETTINGS:
+            raise OptionError(
+                "set",
+                expected=f"one of {', '.join(CARD_SETTINGS)}",
+                got=repr(name),
+                way_out="Other settings decide the weights: train again with them.",
+            )
     if folder.best.is_file():
         content = load_checkpoint(folder.best)
         weights = content.pop("weights")
@@ -112,7 +171,8 @@ def _best(folder: RunFolder) -> tuple[TrainConfig, dict[str, Any], dict[str, Any
         weights = {name: value for name, value in content["ema"].items() if name != "updates"}
     known = ("step", "elapsed", "validation")
     facts: dict[str, Any] = {name: content[name] for name in known if name in content}
-    return TrainConfig.from_json(content["config"]), weights, facts
+    config = TrainConfig.from_json(content["config"]).with_settings(settings)
+    return Best(config=config, weights=weights, facts=facts)
 
 
 def _training_record(

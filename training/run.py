@@ -13,16 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from model_core.errors import OptionError
-from model_core.metrics import to_json
 from training.cases import prepare_cases
 from training.config import TrainConfig
-from training.export import best_network, export_bundle
+from training.export import ExportOptions, export_bundle
 from training.plots import draw_curves
 from training.reporter import Reporter, duration
 from training.run_folder import RunFolder, write_json
 from training.split import Split, find_split, restore_split
 from training.trainer import Cases, RunOptions, Trainer
-from training.validate import evaluate_studies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,7 @@ def _carry_out(
         if trainer.stop_asked:
             reporter.say("stopped; continue with --resume")
             return
-        _finish(config, split, folder=folder, request=request, reporter=reporter)
+        _finish(split, folder=folder, request=request, reporter=reporter)
 
 
 def _prepare(config: TrainConfig, split: Split, cache: Path, reporter: Reporter) -> Cases:
@@ -113,26 +111,20 @@ def _prepare(config: TrainConfig, split: Split, cache: Path, reporter: Reporter)
     return Cases(training=training, validation=validation)
 
 
-def _finish(
-    config: TrainConfig,
-    split: Split,
-    *,
-    folder: RunFolder,
-    request: RunRequest,
-    reporter: Reporter,
-) -> None:
+def _finish(split: Split, *, folder: RunFolder, request: RunRequest, reporter: Reporter) -> None:
     """Judge the best weights on the studies' own grids and write them as a bundle."""
     if split.validation:
         reporter.say("final evaluation on the native grids …")
-        network = best_network(folder, request.options.device)
-        results = evaluate_studies(network, split.validation, config)
-        write_json(folder.final_metrics, to_json(results))
-        for case_name, case in results.items():
-            words = (f"{region} {score.dice:.3f}" for region, score in case.regions.items())
-            reporter.say(f"{case_name} · {' · '.join(words)}")
     target = request.export or folder.path / "bundle"
-    name = None if request.export else request.name
-    export_bundle(folder, target, name=name, overwrite=request.export is None)
+    options = ExportOptions(
+        name=None if request.export else request.name,
+        overwrite=request.export is None,
+        device=request.options.device,
+    )
+    results = export_bundle(folder, target, options=options, studies=split.validation)
+    for case_name, case in results.items():
+        words = (f"{region} {score.dice:.3f}" for region, score in case.regions.items())
+        reporter.say(f"{case_name} · {' · '.join(words)}")
     reporter.say(f"bundle written: {target}")
 
 

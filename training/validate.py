@@ -1,8 +1,7 @@
 """How a network is judged: whole volumes, sliding window, WT/TC/ET Dice per case.
 
 `validate` is the cheap measure on the way (the model's own grid, cached cases); `evaluate_studies`
-is the final one: labels brought back to each study's native grid and judged by the same
-`model_core.metrics.evaluate_case` that ``segmamba evaluate`` uses.
+is the final one: what ``segmamba segment`` gives, judged as ``segmamba evaluate`` judges it.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import torch
 from torch import nn
 
 from model_core.imaging.nifti import read_label_map
-from model_core.imaging.preprocess import prepare
 from model_core.imaging.study import StudyFiles, load_study
+from model_core.inference.segmenter import Segmenter
 from model_core.inference.sliding_window import sliding_window
 from model_core.inference.windows import WindowPlan
 from model_core.labels import REGIONS, decode_scores, region_mask
 from model_core.metrics import CaseMetrics, dice, evaluate_case
-from training.cases import CachedCase, preprocessing
+from training.cases import CachedCase
 from training.config import TrainConfig
 from training.naming import shown_names
 
@@ -73,19 +72,15 @@ def validate(network: nn.Module, cases: Sequence[CachedCase], config: TrainConfi
     return Validation(cases=scores)
 
 
-def evaluate_studies(
-    network: nn.Module, studies: Sequence[StudyFiles], config: TrainConfig
-) -> dict[str, CaseMetrics]:
+def evaluate_studies(segmenter: Segmenter, studies: Sequence[StudyFiles]) -> dict[str, CaseMetrics]:
     """Full metrics of whole studies on their native grids, by the case's `shown_names`."""
     results = {}
     for name, files in zip(shown_names([files.name for files in studies]), studies, strict=True):
         assert files.truth is not None, "cases without truth are refused when they are prepared"
         study = load_study(files.paths)
-        prepared = prepare(study, preprocessing(config))
-        labels = predict_labels(network, prepared.image, config, overlap=config.overlap)
         truth, _ = read_label_map(files.truth, argument="seg", on=study.native.grid)
-        spacing = study.native.spacing_mm
-        results[name] = evaluate_case(prepared.restore_labels(labels), truth, spacing)
+        labels = segmenter.segment(study).labels
+        results[name] = evaluate_case(labels, truth, study.native.spacing_mm)
     return results
 
 

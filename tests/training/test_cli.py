@@ -153,6 +153,29 @@ def test_export_writes_a_bundle_of_a_run(finished: tuple[RunFolder, str], tmp_pa
     assert (card.name, card.version) == ("small-model", "2")
 
 
+def test_an_export_is_judged_by_the_pipeline_that_its_card_describes(
+    finished: tuple[RunFolder, str], data: Path, tmp_path: Path
+) -> None:
+    """With a correction that removes every tumour, the card's scores are those of an empty map."""
+    folder, _ = finished
+    remove_all = {"name": "remove_small_components", "params": {"region": "WT", "min_mm3": 1e9}}
+    before = folder.final_metrics.read_text()
+    arguments = ("--set", f"postprocess={json.dumps([remove_all])}", "--data", str(data))
+    call("export", str(folder.path), "--to", str(tmp_path / "empty"), *arguments)
+    card = load_bundle(tmp_path / "empty").card
+    assert [step.name for step in card.postprocess] == ["remove_small_components"]
+    (case,) = card.metrics["evaluation"]["cases"]  # type: ignore[index,call-overload]
+    assert {scores["dice"] for scores in case["regions"].values()} == {0.0}
+    folder.final_metrics.write_text(before)  # other tests share the run
+
+
+def test_an_export_cannot_change_what_decided_the_weights(
+    finished: tuple[RunFolder, str], tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match="window, overlap, postprocess"):
+        call("export", str(finished[0].path), "--to", str(tmp_path / "b"), "--set", "batch=7")
+
+
 def test_a_taken_export_folder_is_refused_before_any_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="does not exist yet"):
         start(data, tmp_path / "results", "--export", str(tmp_path))
