@@ -24,6 +24,7 @@ HEAVY = {"torch", "monai"}
 ALLOWED = {
     "model_core.types": set(),
     "model_core.errors": set(),
+    "model_core.allocator": set(),
     "model_core.labels": set(),
     "model_core.ops": set(),
     "model_core.networks": {"model_core.ops"},

@@ -72,10 +72,12 @@ def start(  # noqa: PLR0913 - one parameter per command-line option
     # torch is imported only when something is trained: --help stays quick
     import torch
 
+    from model_core.allocator import keep_freed_memory
     from training import run as runs
     from training.recipes import recipe as recipe_named
     from training.trainer import RunOptions
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     settings = _settings(set_ or [], steps=steps, max_minutes=max_minutes)
@@ -112,6 +114,9 @@ def export(
             "postprocess than the run (JSON value).",
         ),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the weights in half precision: half the size.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(help="The run's data: judge the bundle on the validation cases first."),
@@ -127,7 +132,11 @@ def export(
     split = json.loads(folder.split.read_text())
     studies = () if data is None else restore_split(data, split).validation
     options = ExportOptions(
-        name=name, version=version, settings=_settings(set_ or []), device=_device(device)
+        name=name,
+        version=version,
+        settings=_settings(set_ or []),
+        half=half,
+        device=_device(device),
     )
     export_bundle(folder, to, options=options, studies=studies)
     Console(highlight=False, soft_wrap=True).print(f"bundle written: {to}")

@@ -58,8 +58,15 @@ class ExportOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`CARD_SETTINGS` that differ from the run's."""
     overwrite: bool = False
+    half: bool = False
+    """Store the weights in half precision: half the size; they are float32 again when loaded."""
     device: str = "cpu"
     """Where the final evaluation runs."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored in."""
+        return torch.float16 if self.half else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +110,21 @@ def export_bundle(
     results = {}
     if studies:
         draft = draft_card(folder, best, network, name=name, version=options.version)
-        results = _judge(network, draft, studies, options.device)
+        results = _judge(network, draft, studies, options)
         write_json(folder.final_metrics, to_json(results))
     draft = draft_card(folder, best, network, name=name, version=options.version)
-    save_bundle(target, network.cpu(), draft, overwrite=options.overwrite)
+    save_bundle(target, network, draft, dtype=options.dtype, overwrite=options.overwrite)
     return results
 
 
 def _judge(
-    network: Network, draft: CardDraft, studies: Sequence[StudyFiles], device: str
+    network: Network, draft: CardDraft, studies: Sequence[StudyFiles], options: ExportOptions
 ) -> dict[str, CaseMetrics]:
     """Score the bundle as its users will run it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
-        save_bundle(path, network, draft)
-        return evaluate_studies(Segmenter(load_bundle(path), device=device), studies)
+        save_bundle(path, network, draft, dtype=options.dtype)
+        return evaluate_studies(Segmenter(load_bundle(path), device=options.device), studies)
 
 
 def draft_card(

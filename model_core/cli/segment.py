@@ -157,9 +157,11 @@ def make_segmenter(model: str | None, device: str, backend: str | None) -> Segme
     """The named model (None: the default one) on a device; ``auto`` takes CUDA where it is."""
     import torch
 
+    from model_core.allocator import keep_freed_memory
     from model_core.checkpoints import DEFAULT_MODEL, load_bundle
     from model_core.inference.segmenter import Segmenter
 
+    keep_freed_memory()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Segmenter(load_bundle(model or DEFAULT_MODEL), device=device, backend=backend)
