@@ -154,7 +154,7 @@ def test_a_failure_leaves_nothing_behind(
 ) -> None:
     """Even when the last of the files is the one that cannot be written."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("model_core.preview.render_preview", broken)
