@@ -72,6 +72,7 @@ def run_server(settings: Settings) -> None:
     """
     import uvicorn
 
+    from model_core.allocator import keep_freed_memory
     from service.app import create_app
     from service.bundles import check_installed, default_name
     from service.observability import configure_logging
@@ -79,6 +80,7 @@ def run_server(settings: Settings) -> None:
 
     check_installed(default_name(settings))
     configure_logging(settings.log_level)
+    keep_freed_memory()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
