@@ -169,6 +169,17 @@ def test_an_export_is_judged_by_the_pipeline_that_its_card_describes(
     folder.final_metrics.write_text(before)  # other tests share the run
 
 
+def test_half_precision_rounds_the_stored_weights_and_loads_as_float32(
+    finished: tuple[RunFolder, str], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    call("export", str(folder.path), "--to", str(tmp_path / "half"), "--half")
+    best = load_checkpoint(folder.best)["weights"]
+    for name, value in load_bundle(tmp_path / "half").network.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, best[name].half().float()), name
+
+
 def test_an_export_cannot_change_what_decided_the_weights(
     finished: tuple[RunFolder, str], tmp_path: Path
 ) -> None:
