@@ -1,13 +1,14 @@
-# make demo | test | test-all | format | doctor | clean.  Variables: PYTHON, TORCH_INDEX_URL (docs/how-to/install.md)
+# make demo | test | test-all | native | format | doctor | clean.  Variables: PYTHON, TORCH_INDEX_URL (docs/how-to/install.md)
 export PYTHON TORCH_INDEX_URL
 PYTEST ?= .venv/bin/python -m pytest
 
 demo: .venv/ready        ## segment a generated sample study and compare with its truth
+	-@scripts/native.sh
 	.venv/bin/segmamba demo
-test: lint types         ## format, lint, strict types and the default tests
+test: lint types native  ## format, lint, strict types and the default tests
 	$(PYTEST) -m "not slow"
 test-all: test test-slow ## everything: also the slow tests, with the real servers they need
-test-slow: .venv/ready servers
+test-slow: native servers
 	$(PYTEST) -m slow
 lint: .venv/ready
 	.venv/bin/ruff format --check .
@@ -15,6 +16,8 @@ lint: .venv/ready
 types: .venv/ready
 	.venv/bin/mypy
 check: lint types        ## format, lint and types only
+native: .venv/ready      ## rebuild the C++ kernels that changed
+	scripts/native.sh
 servers:                 ## Debian packages of the servers that slow tests talk to
 	scripts/servers.sh
 format: .venv/ready      ## rewrite the sources in the house format
@@ -22,8 +25,10 @@ format: .venv/ready      ## rewrite the sources in the house format
 	.venv/bin/ruff check --fix .
 doctor: .venv/ready      ## what this machine has, what it lacks, what to do about it
 	.venv/bin/segmamba doctor
+bench: .venv/ready       ## measure speed and memory beside the peers: about an hour, on an idle machine
+	benchmarks/run.sh $(BENCH)
 clean:                   ## remove what was built here; the next make starts anew
-	rm -rf .venv build dist *.egg-info model_core/ops/*.so
-.venv/ready: pyproject.toml constraints.txt setup.py scripts/setup.sh $(wildcard model_core/ops/native/*)
+	rm -rf .venv .venv-bench build dist *.egg-info model_core/ops/*.so
+.venv/ready: pyproject.toml constraints.txt CMakeLists.txt scripts/setup.sh scripts/native.sh
 	scripts/setup.sh
-.PHONY: demo test test-all test-slow lint types check servers format doctor clean
+.PHONY: demo test test-all test-slow lint types check native servers format doctor bench clean

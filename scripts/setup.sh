@@ -35,8 +35,15 @@ elif [ "$(uname -sm)" = "Linux x86_64" ] && ! .venv/bin/python -c 'import torch'
 fi
 
 echo "Installing the pinned packages into .venv (constraints.txt) ..."
-.venv/bin/python -m pip install -qq --disable-pip-version-check \
-    "${extra[@]}" -c constraints.txt -e '.[dev]'
-ls model_core/ops/_native_*.so >/dev/null 2>&1 ||
-    echo "Note: no native kernels were built (no C++ compiler?): the PyTorch scan will be used, slower."
+install() { .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt "$@"; }
+# Without build isolation the build, too, uses the pins; the kernels are built below, where the
+# next build finds what this one compiled.
+install scikit-build-core cmake ninja
+install "${extra[@]}" --no-build-isolation --config-settings=wheel.cmake=false -e '.[dev]'
+
+echo "Building the native kernels ..."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+scripts/native.sh >"$log" 2>&1 || { cat "$log"; echo "Note: the native kernels cannot be built here."; }
+grep '^segmamba-service:' "$log" || true
 touch .venv/ready

@@ -14,6 +14,12 @@ from typing import Final
 
 import torch
 
+ABI: Final = 4
+"""What this code and the kernels pass to each other; the same number stands in native/abi.cpp."""
+
+BUILD_VARIABLE: Final = "SEGMAMBA_NATIVE_BUILD"
+"""The environment variable that forces one build: v2, v3, v4 or base."""
+
 _BUILDS: Final = {"AVX512": ("v4", "v3", "v2"), "AVX2": ("v3", "v2")}
 """Builds that may run, best first, by PyTorch's name of the CPU's capability."""
 
@@ -38,7 +44,7 @@ def native_build() -> str:
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[ctypes.CDLL | None, str, str]:
-    problem = "not built: no C++ compiler was found at installation"
+    problem = _not_built()
     for build in candidate_builds():
         path = _find(build)
         if path is None:
@@ -48,6 +54,13 @@ def _load() -> tuple[ctypes.CDLL | None, str, str]:
         except OSError as error:
             problem = f"build {build} cannot be loaded ({error})"
             continue
+        version = _version(library)
+        if version != ABI:
+            problem = (
+                f"refused: {path.name} was built from other sources (interface {version},"
+                f" expected {ABI}); rebuild with 'make native', or install again"
+            )
+            continue
         library.segmamba_chunk.restype = ctypes.c_int64
         return library, "", build
     return None, problem, ""
@@ -55,12 +68,31 @@ def _load() -> tuple[ctypes.CDLL | None, str, str]:
 
 def candidate_builds() -> tuple[str, ...]:
     """Builds to try on this processor, best first; SEGMAMBA_NATIVE_BUILD forces one."""
-    forced = os.environ.get("SEGMAMBA_NATIVE_BUILD")
+    forced = os.environ.get(BUILD_VARIABLE)
     if forced:
         return (forced,)
     return (*_BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("v2",)), "base")
 
 
+def _not_built() -> str:
+    forced = os.environ.get(BUILD_VARIABLE)
+    if forced:
+        return f"not built: {BUILD_VARIABLE} asks for {forced!r}, and there is no {_name(forced)}"
+    return "not built: no C++ compiler was found at installation"
+
+
+def _name(build: str) -> str:
+    return f"_native_{build}.so"
+
+
 def _find(build: str) -> Path | None:
-    found = sorted(Path(__file__).parent.glob(f"_native_{build}*.so"))
-    return found[0] if found else None
+    path = Path(__file__).with_name(_name(build))
+    return path if path.is_file() else None
+
+
+def _version(library: ctypes.CDLL) -> int:
+    """The interface of a library; 0 for one that does not say."""
+    try:
+        return int(library.segmamba_abi())
+    except AttributeError:
+        return 0
