@@ -6,11 +6,13 @@
     ├── InputError            what the caller handed over is wrong; names argument and way out
     │   ├── ImageError        one image file or array: header, dtype, geometry, values
     │   ├── StudyError        four images that do not make a study
-    │   └── OptionError       an option or setting outside its allowed values
+    │   ├── OptionError       an option or setting outside its allowed values
+    │   └── MemoryLimitError  a run that would need more memory than it may use
     ├── ShapeError            a tensor that a network or kernel cannot take
     ├── CheckpointError       weights that do not fit the network they claim to be
     │   └── BundleError       a model bundle that is incomplete, altered or of an unknown version
     ├── BackendError          a scan backend that was asked for and cannot run here
+    │   └── KernelMemoryError a kernel that found no memory for its scratch space
     ├── NumericalError        NaN or infinity where a finite number was promised
     └── Cancelled             the caller asked to stop; nothing was written
 
@@ -60,6 +62,10 @@ class OptionError(InputError):
     """An option or setting is outside its allowed values."""
 
 
+class MemoryLimitError(InputError):
+    """A run would need more memory than it may use; it was refused before it began."""
+
+
 class ShapeError(SegMambaError):
     """A tensor has a shape that the network or kernel cannot take; the message states the rule."""
 
@@ -74,6 +80,10 @@ class BundleError(CheckpointError):
 
 class BackendError(SegMambaError):
     """A scan backend was asked for by name and cannot run here."""
+
+
+class KernelMemoryError(BackendError):
+    """A kernel found no memory for its scratch space."""
 
 
 class NumericalError(SegMambaError):

@@ -29,12 +29,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_core.errors import OptionError
+from model_core.networks.blocks import Conv3d, channels_last
 from model_core.networks.mamba import MambaMixer
 from model_core.networks.tokens import FloatLayerNorm, check_input, to_tokens, to_volume
+from model_core.ops.norm import group_norm
 
 NORM_GROUPS = 8
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_MAX_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
+_CONV = {2: nn.Conv2d, 3: Conv3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
@@ -100,7 +101,7 @@ class LightMUNet(nn.Module):
             multiple=self.size_multiple,
             minimum=self.size_multiple,
         )
-        x = self.stem(x)
+        x = self.stem(channels_last(x))
         skips: list[Tensor] = []
         for stage in self.encoder:
             x = stage(x)
@@ -109,7 +110,7 @@ class LightMUNet(nn.Module):
         for stage in self.decoder:
             x = stage(x, skips.pop())
         logits: Tensor = self.head(x)
-        return logits
+        return logits.to(self.head.conv.pointwise.weight.dtype)  # float32 under autocast too
 
 
 class EncoderStage(nn.Module):
@@ -125,7 +126,7 @@ class EncoderStage(nn.Module):
         """``(B, C/2, *S)`` to ``(B, C, *S/2)``; the first stage keeps channels and grid."""
         if self.widen is not None:
             # As published; do not tidy: the Mamba layer runs at the finer grid, before the pooling.
-            x = _MAX_POOL[self.spatial_dims](self.widen(x), kernel_size=2, stride=2)
+            x = _max_pool(self.widen(x))
         refined: Tensor = self.blocks(x)
         return refined
 
@@ -161,7 +162,8 @@ class VisionMambaLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, width_out, *S)``."""
         tokens = to_tokens(x)
-        mixed = self.mixer(self.norm(tokens)) + self.skip_scale * tokens
+        mixed = self.mixer(self.norm(tokens))
+        mixed = torch.addcmul(mixed, self.skip_scale, tokens.to(mixed.dtype))
         # As published; do not tidy: one LayerNorm, with one set of weights, is applied twice.
         out = self.proj(self.norm(mixed).to(self.proj.weight.dtype))
         return to_volume(out, x.shape[2:])
@@ -179,8 +181,8 @@ class ResidualMambaPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same."""
-        y: Tensor = self.rvm1(F.relu(self.norm1(x), inplace=True))
-        y = self.rvm2(F.relu(self.norm2(y), inplace=True))
+        y: Tensor = self.rvm1(_norm_relu(self.norm1, x))
+        y = self.rvm2(_norm_relu(self.norm2, y, inplace=True))
         return x + y
 
 
@@ -196,8 +198,9 @@ class ResidualConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same."""
-        y = self.conv(F.relu(self.norm1(x), inplace=True)) + self.skip_scale * x
-        return F.relu(self.norm2(y), inplace=True)
+        y = self.conv(_norm_relu(self.norm1, x))
+        y = torch.addcmul(y, self.skip_scale.to(y.dtype), x.to(y.dtype))
+        return _norm_relu(self.norm2, y, inplace=True)
 
 
 class DepthwiseSeparableConv(nn.Module):
@@ -230,8 +233,20 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to logits ``(B, classes, *S)``."""
-        logits: Tensor = self.conv(F.relu(self.norm(x), inplace=True))
+        logits: Tensor = self.conv(_norm_relu(self.norm, x))
         return logits
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    """The largest of each two voxels along every axis; ``max_pool3d`` forgets the layout."""
+    for axis in range(2, x.dim()):
+        x = torch.maximum(*x.unfold(axis, 2, 2).unbind(-1))
+    return to_volume(to_tokens(x), x.shape[2:])
+
+
+def _norm_relu(norm: nn.GroupNorm, x: Tensor, *, inplace: bool = False) -> Tensor:
+    """``relu(norm(x))``; ``inplace`` where nobody reads ``x`` any more."""
+    return group_norm(x, norm.num_groups, norm.weight, norm.bias, 0.0, inplace=inplace)
 
 
 def _check_options(

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from model_core.ops import ScanDirection, causal_conv1d, scan_order, selective_scan
+from model_core.ops import ScanDirection, scan_order
+from model_core.ops.mamba_inner import DirectionWeights, mamba_inner
 
 _STEP_RANGE = (1e-3, 1e-1)
 """Initial Δ is drawn log-uniformly from here (Mamba, section 3.6)."""
@@ -71,20 +72,20 @@ class MambaMixer(nn.Module):
         """
         with torch.autocast(tokens.device.type, enabled=False):
             xz = self.in_proj(tokens.to(self.in_proj.weight.dtype))  # (B, L, 2D)
-            outputs = [
-                self.get_submodule(f"scan_{name}")(xz, scan_order(name, xz.shape[1], num_slices))
-                for name in self.directions
-            ]
-            mixed: torch.Tensor = self.out_proj(sum(outputs[1:], start=outputs[0]))
+            orders = _orders(self.directions, xz.shape[1], num_slices)
+            mixed: torch.Tensor = self.out_proj(mamba_inner(xz, self._weights(), orders))
         return mixed
+
+    def _weights(self) -> list[DirectionWeights]:
+        scans = (self.get_submodule(f"scan_{name}") for name in self.directions)
+        return [scan.weights() for scan in scans if isinstance(scan, DirectionalScan)]
 
 
 class DirectionalScan(nn.Module):
-    """The parameters and the work of one scan direction over D inner channels."""
+    """The parameters of one scan direction over D inner channels; `mamba_inner` does the work."""
 
     def __init__(self, inner: int, rank: int, state: int, conv: int) -> None:
         super().__init__()
-        self.rank, self.state = rank, state
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, state + 1)).repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         # Only its parameters are used: the convolution follows the scan's order of tokens.
@@ -93,27 +94,33 @@ class DirectionalScan(nn.Module):
         self.dt_proj = nn.Linear(rank, inner)
         _initialise_steps(self.dt_proj)
 
-    def forward(self, xz: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
-        """Scan (B, L, 2D) → (B, L, D), gated; ``order`` says where the t-th token lies."""
-        x, z = (half.transpose(1, 2) for half in xz.chunk(2, dim=-1))  # (B, D, L) views
-        x = causal_conv1d(x, self.conv.weight[:, 0], self.conv.bias, silu=True, order=order)
-        steps, B, C = self.x_proj(x.transpose(1, 2)).split(
-            [self.rank, self.state, self.state], dim=-1
+    def weights(self) -> DirectionWeights:
+        """The parameters as `mamba_inner` takes them."""
+        assert self.conv.bias is not None
+        return DirectionWeights(
+            conv_weight=self.conv.weight[:, 0],
+            conv_bias=self.conv.bias,
+            x_proj=self.x_proj.weight,
+            dt_proj=self.dt_proj.weight,
+            dt_bias=self.dt_proj.bias,
+            A=-torch.exp(self.A_log),
+            D=self.D,
         )
-        delta = F.linear(steps, self.dt_proj.weight)  # the bias joins inside the scan
-        y = selective_scan(
-            x,
-            delta.transpose(1, 2),
-            -torch.exp(self.A_log),
-            B.transpose(1, 2),
-            C.transpose(1, 2),
-            self.D,
-            z,
-            self.dt_proj.bias,
-            delta_softplus=True,
-            order=order,
-        )
-        return y.transpose(1, 2)
+
+
+@lru_cache(maxsize=64)
+def _orders(
+    directions: tuple[ScanDirection, ...], length: int, num_slices: int
+) -> torch.Tensor | None:
+    """The scan orders of all directions, (directions, L); None when every token lies in place."""
+    found = [scan_order(name, length, num_slices) for name in directions]
+    if all(order is None for order in found):
+        return None
+    # The cache outlives inference mode, whose tensors autograd refuses.
+    with torch.inference_mode(False):
+        in_place = torch.arange(length)
+        rows = [in_place if order is None else order.clone() for order in found]
+        return torch.stack(rows).to(torch.int32)
 
 
 def _initialise_steps(dt_proj: nn.Linear) -> None:

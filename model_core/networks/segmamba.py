@@ -23,8 +23,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_core.errors import ShapeError
-from model_core.networks.blocks import ResidualConvBlock, UpBlock, channels_last
+from model_core.networks.blocks import Conv3d, ResidualConvBlock, UpBlock, channels_last
 from model_core.networks.mamba import MambaMixer
+from model_core.networks.tokens import to_tokens, to_volume
 from model_core.ops import SCAN_DIRECTIONS, instance_norm
 
 PUBLISHED_NUM_SLICES: Final = (64, 32, 16, 8)
@@ -73,7 +74,7 @@ class SegMamba(nn.Module):
         descending = (hidden, *reversed(features))
         self.ups = nn.ModuleList(UpBlock(descending[i], descending[i + 1]) for i in range(4))
         self.refine = ResidualConvBlock(features[0], features[0])
-        self.head = nn.Conv3d(features[0], out_channels, 1)
+        self.head = Conv3d(features[0], out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute raw logits.
@@ -92,7 +93,7 @@ class SegMamba(nn.Module):
         for up in self.ups:
             x = up(x, skips.pop())
         logits: torch.Tensor = self.head(self.refine(x))
-        return logits
+        return logits.to(self.head.weight.dtype)  # float32 under autocast too
 
     def _check(self, x: torch.Tensor) -> None:
         sizes_fit = x.dim() == 5 and all(n and n % self.size_multiple == 0 for n in x.shape[2:])
@@ -115,11 +116,11 @@ class EncoderStage(nn.Module):
         super().__init__()
         self.stem = stem
         kernel, padding = (7, 3) if stem else (2, 0)
-        self.downsample = nn.Conv3d(in_channels, channels, kernel, stride=2, padding=padding)
+        self.downsample = Conv3d(in_channels, channels, kernel, stride=2, padding=padding)
         self.spatial = GatedSpatialConv(channels)
         self.layers = nn.ModuleList(TriMambaLayer(channels) for _ in range(depth))
-        self.mlp1 = nn.Conv3d(channels, 2 * channels, 1)
-        self.mlp2 = nn.Conv3d(2 * channels, channels, 1)
+        self.mlp1 = Conv3d(channels, 2 * channels, 1)
+        self.mlp2 = Conv3d(2 * channels, channels, 1)
 
     def forward(self, x: torch.Tensor, num_slices: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn (B, in, 2D, 2H, 2W) into running and skip features, both (B, C, D, H, W)."""
@@ -137,18 +138,21 @@ class GatedSpatialConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv3 = nn.Conv3d(channels, channels, 1)
-        self.fuse = nn.Conv3d(channels, channels, 1)
+        self.conv1 = Conv3d(channels, channels, 3, padding=1)
+        self.conv2 = Conv3d(channels, channels, 3, padding=1)
+        self.conv3 = Conv3d(channels, channels, 1)
+        self.fuse = Conv3d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, D, H, W), shape unchanged."""
-        deep = self._step(self.conv2, self._step(self.conv1, x))
-        return x + self._step(self.fuse, deep + self._step(self.conv3, x))
+        deep = _normalised(self.conv2(_normalised(self.conv1(x))))
+        mixed = _normalised(self.conv3(x), residual=deep)
+        return _normalised(self.fuse(mixed), residual=x)
 
-    def _step(self, conv: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return instance_norm(conv(x), 0.0)
+
+def _normalised(x: torch.Tensor, *, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """``residual + relu(norm(x))``, written over ``x``: a convolution's result, used once."""
+    return instance_norm(x, 0.0, residual=residual, residual_after=True, inplace=True)
 
 
 class TriMambaLayer(nn.Module):
@@ -162,7 +166,6 @@ class TriMambaLayer(nn.Module):
     def forward(self, x: torch.Tensor, num_slices: int | None) -> torch.Tensor:
         """Mix (B, C, D, H, W); None for ``num_slices`` means D."""
         with torch.autocast(x.device.type, enabled=False):
-            tokens = x.flatten(2).transpose(1, 2)  # (B, L, C)
-            tokens = self.norm(tokens.to(self.norm.weight.dtype))
+            tokens = self.norm(to_tokens(x).to(self.norm.weight.dtype))
             mixed: torch.Tensor = self.mixer(tokens, num_slices or x.shape[2])
-        return x + mixed.transpose(1, 2).reshape(x.shape).to(x.dtype)
+        return x + to_volume(mixed, x.shape[2:]).to(x.dtype)

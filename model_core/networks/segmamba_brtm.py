@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_core.errors import OptionError
+from model_core.networks.blocks import Conv3d, DoublingConv3d, channels_last
 from model_core.networks.mamba import MambaMixer
 from model_core.networks.tokens import FloatLayerNorm, check_input, to_tokens, to_volume
 
@@ -84,7 +85,7 @@ class SegMambaBRTM(nn.Module):
             ConvBlock(deepest, deepest), MambaBlock(deepest), ConvBlock(deepest, deepest)
         )
         self.decoders = nn.ModuleList(DecoderStage(width) for width in reversed(widths))
-        self.head = nn.Conv3d(base_channels, out_channels, kernel_size=1)
+        self.head = Conv3d(base_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Image ``(B, in_channels, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``.
@@ -100,7 +101,7 @@ class SegMambaBRTM(nn.Module):
             multiple=1,
             minimum=self.size_multiple,
         )
-        x = self.stem(x)
+        x = self.stem(channels_last(x))
         skips: list[Tensor] = []
         for stage in self.encoders:
             x, skip = stage(x)
@@ -109,7 +110,7 @@ class SegMambaBRTM(nn.Module):
         for stage in self.decoders:
             x = stage(x, skips.pop())
         logits: Tensor = self.head(x)
-        return logits
+        return logits.to(self.head.weight.dtype)  # float32 under autocast too
 
 
 class EncoderStage(nn.Module):
@@ -120,7 +121,7 @@ class EncoderStage(nn.Module):
         self.blocks = nn.Sequential(
             *(MambaBlock(width) if mamba else ConvBlock(width, width) for _ in range(depth))
         )
-        self.downsample = nn.Conv3d(width, 2 * width, kernel_size=2, stride=2)
+        self.downsample = Conv3d(width, 2 * width, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, *S)`` to (``(B, 2C, *S/2)``, skip ``(B, C, *S)``)."""
@@ -133,7 +134,7 @@ class DecoderStage(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.upsample = nn.ConvTranspose3d(2 * width, width, kernel_size=2, stride=2)
+        self.upsample = DoublingConv3d(2 * width, width)
         self.blocks = nn.Sequential(
             ConvBlock(2 * width, width),
             *(ConvBlock(width, width) for _ in range(DECODER_BLOCKS - 1)),
@@ -154,9 +155,9 @@ class ConvBlock(nn.Module):
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(width_in, width, kernel_size=3, padding=1, bias=False)
+        self.conv1 = Conv3d(width_in, width, kernel_size=3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm3d(width)
-        self.conv2 = nn.Conv3d(width, width, kernel_size=3, padding=1, bias=False)
+        self.conv2 = Conv3d(width, width, kernel_size=3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm3d(width)
         self.shortcut = None if width_in == width else Shortcut(width_in, width)
 
@@ -174,7 +175,7 @@ class Shortcut(nn.Module):
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(width_in, width, kernel_size=1, bias=False)
+        self.conv = Conv3d(width_in, width, kernel_size=1, bias=False)
         self.norm = nn.BatchNorm3d(width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,9 +22,13 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 def to_volume(tokens: Tensor, spatial: Sequence[int]) -> Tensor:
-    """``(B, L, C)`` to ``(B, C, *spatial)``, the inverse of `to_tokens`."""
+    """``(B, L, C)`` to ``(B, C, *spatial)``, the inverse of `to_tokens`: a channels-last view.
+
+    Through one flat axis, which leaves no stride to chance: PyTorch may give a batch of one any
+    stride, and convolutions then take the layout for another one.
+    """
     batch, _, channels = tokens.shape
-    return tokens.transpose(1, 2).reshape(batch, channels, *spatial)
+    return tokens.reshape(-1).view(batch, *spatial, channels).movedim(-1, 1)
 
 
 class FloatLayerNorm(nn.LayerNorm):

@@ -56,6 +56,11 @@ def resolve_backend(device: torch.device | str, requested: str | None = None) ->
     return backend
 
 
+# torch.compile takes the answer as a constant of the graph. This is all that
+# torch.compiler.assume_constant_result does, besides importing the whole compiler.
+setattr(resolve_backend, "_dynamo_marked_constant", True)  # noqa: B010 - unknown to mypy
+
+
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
     """Choose the backend for every scan inside the block; None leaves the choice as it is."""

@@ -8,6 +8,7 @@ import torch
 
 from model_core.errors import SegMambaError
 from model_core.ops.backends import resolve_backend
+from model_core.ops.native_library import native_build
 from model_core.ops.scan import selective_scan
 
 _TOLERANCE = 1e-4
@@ -23,6 +24,8 @@ class BackendCheck:
     forward_error: float
     backward_error: float
     problem: str
+    build: str = ""
+    """The instruction-set level of the library that ran, e.g. ``"v4"``; of ``native`` only."""
 
 
 def check_backend(name: str, device: str = "cpu") -> BackendCheck:
@@ -32,7 +35,12 @@ def check_backend(name: str, device: str = "cpu") -> BackendCheck:
         got = _results(backend, device)
     except (SegMambaError, RuntimeError, OSError) as error:
         return BackendCheck(
-            backend=name, passed=False, forward_error=1.0, backward_error=1.0, problem=str(error)
+            backend=name,
+            passed=False,
+            forward_error=1.0,
+            backward_error=1.0,
+            problem=str(error),
+            build=_build(name),
         )
     forward, backward = (
         _relative(a, b) for a, b in zip(got, _results("reference", device), strict=True)
@@ -45,15 +53,23 @@ def check_backend(name: str, device: str = "cpu") -> BackendCheck:
         forward_error=forward,
         backward_error=backward,
         problem=problem,
+        build=_build(backend),
     )
 
 
+def _build(backend: str) -> str:
+    return native_build() if backend == "native" else ""
+
+
 def _results(backend: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output, and the gradient of its sum of squares by u, on a fixed small problem."""
+    """The output, and the gradient of its sum of squares by u, on a fixed small problem.
+
+    Neither size is a multiple of any vector, and there are enough tokens for several chunks.
+    """
     draw = torch.Generator().manual_seed(0)
-    u, delta, z = (torch.randn(1, 24, 130, generator=draw).to(device) for _ in range(3))
-    B, C = (torch.randn(1, 16, 130, generator=draw).to(device) for _ in range(2))
-    A = -torch.rand(24, 16, generator=draw).to(device) * 4
+    u, delta, z = (torch.randn(1, 27, 410, generator=draw).to(device) for _ in range(3))
+    B, C = (torch.randn(1, 16, 410, generator=draw).to(device) for _ in range(2))
+    A = -torch.rand(27, 16, generator=draw).to(device) * 4
     u.requires_grad_()
     out = selective_scan(u, delta, A, B, C, None, z, None, True, backend)
     (grad,) = torch.autograd.grad(out.square().sum(), u)

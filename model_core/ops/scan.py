@@ -6,7 +6,7 @@ import torch
 
 from model_core.ops.backends import Backend, resolve_backend
 from model_core.ops.order import inverse_order
-from model_core.ops.scan_inputs import ScanInputs, check_inputs
+from model_core.ops.scan_inputs import ScanInputs, check_inputs, check_order
 from model_core.ops.scan_mamba_ssm import scan_mamba_ssm
 from model_core.ops.scan_native import scan_native
 from model_core.ops.scan_reference import scan_reference
@@ -54,6 +54,7 @@ def selective_scan(  # noqa: PLR0913 - the signature of mamba-ssm's selective_sc
     inputs = check_inputs(
         u, delta, A, B, C, optional=(D, z, delta_bias), delta_softplus=delta_softplus
     )
+    check_order("selective_scan", order, u.shape[2])
     return _run(resolve_backend(u.device, backend), inputs, order)
 
 

@@ -88,5 +88,15 @@ def _grouped(name: str, x: torch.Tensor, sizes: tuple[int, int, int, int]) -> to
     raise _shape_error(name, f"{rule} with {channels} a multiple of G", x)
 
 
+def check_order(caller: str, order: torch.Tensor | None, length: int) -> None:
+    """Check that an order has one index per token; a kernel would read past a shorter one.
+
+    Raises:
+        ShapeError: naming the shape it should have and the one it has.
+    """
+    if order is not None and tuple(order.shape) != (length,):
+        raise ShapeError(f"{caller}: order must be ({length},), got {tuple(order.shape)}.")
+
+
 def _shape_error(name: str, expected: str, got: torch.Tensor) -> ShapeError:
     return ShapeError(f"selective_scan: {name} must be {expected}, got {tuple(got.shape)}.")

@@ -1,4 +1,4 @@
-// Selective scan and causal depthwise convolution on the CPU, forward and backward.
+// Selective scan on the CPU, forward and backward.
 //
 //   h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t          (Mamba, arXiv 2312.00752, eq. 2a and Alg. 2)
 //   y_t = C_t . h_t + D u_t,   out_t = y_t silu(z_t),   dt = softplus(delta + bias)
@@ -9,20 +9,23 @@
 // permuted. Tokens go in chunks; the state at the start of every chunk is kept, and the backward
 // pass replays one chunk at a time from there, in reverse.
 //
-// Plain C interface, no Python or libtorch headers, std::thread only: one build serves every
-// Python and torch version, and no second OpenMP runtime is linked beside torch's.
+// Plain C interface, no Python or libtorch headers: one build serves every Python and torch
+// version, and no second OpenMP runtime is linked beside torch's.
 #include <algorithm>
-#include <thread>
+#include <new>
 #include <vector>
 
 #include "lanes.hpp"
+#include "pool.hpp"
+#include "scan_core.hpp"
 
 namespace {
 
 using lanes::vec;
 using lanes::W;
-constexpr int CHUNK = 32;       // tokens whose states and decays fit in the second-level cache
-constexpr int MAX_STATES = 256;
+using scan::CHUNK;
+using scan::Lane;
+using scan::lane_of;
 
 struct View {  // a float tensor with contiguous channels; strides in elements
   float* data;
@@ -41,321 +44,238 @@ extern "C" struct ScanArguments {
   float *dA, *dD, *dbias;                       // (batch, channels[, states])
 };
 
-extern "C" struct ConvArguments {
-  int64_t batch, length, channels, width;
-  View x, out;
-  const float *weight, *bias;                   // (width, channels), (channels) or null
-  const int32_t* order;
-  int32_t silu, threads;
-  View dout, dx;                                // dx dense and zeroed
-  float *dweight, *dbias;                       // (batch, width, channels), (batch, channels)
-};
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Calls work(worker, b, first_block, last_block) with every (batch item, channel block) once.
-template <class Work>
-void parallel_blocks(int64_t batch, int64_t channels, int threads, Work work) {
-  const int64_t blocks = ceil_div(channels, W), total = batch * blocks;
-  const int64_t workers = std::max<int64_t>(1, std::min<int64_t>(threads, total));
-  auto run = [&](int64_t worker) {
-    int64_t first = total * worker / workers;
-    const int64_t last = total * (worker + 1) / workers;
-    while (first < last) {  // split at batch borders
-      const int64_t b = first / blocks, end = std::min(last, (b + 1) * blocks);
-      work(worker, b, first - b * blocks, end - b * blocks);
-      first = end;
-    }
-  };
-  std::vector<std::thread> pool;
-  for (int64_t w = 1; w < workers; ++w) pool.emplace_back(run, w);
-  run(0);
-  for (auto& t : pool) t.join();
-}
-
-struct Lane {  // one block of at most W channels
-  int64_t d;
-  int count;
-  vec get(const float* row) const { return lanes::load_some(row + d, count); }
-  void put(float* row, vec v) const { lanes::store_some(row + d, v, count); }
-};
-
-Lane lane_of(int64_t block, int64_t channels) {
-  return {block * W, static_cast<int>(std::min<int64_t>(W, channels - block * W))};
-}
-
-template <int FIXED>
 struct Scan {
   const ScanArguments& a;
-  const int64_t N;
-  const int64_t chunks;
-  explicit Scan(const ScanArguments& args)
-      : a(args), N(FIXED ? FIXED : args.states), chunks(ceil_div(args.length, CHUNK)) {}
+  const int64_t N = a.states;
+  const int64_t chunks = scan::ceil_div(a.length, CHUNK);
+  const int64_t blocks = scan::ceil_div(a.channels, W);
 
-  int64_t states() const { return FIXED ? FIXED : N; }
   int64_t row(int64_t t) const { return a.order ? a.order[t] : t; }
-  float* kept(int64_t b, int64_t chunk, int64_t d) const {
-    return a.chunk_states + ((b * chunks + chunk) * a.channels + d) * states();
+  int tokens_of(int64_t chunk) const {
+    return static_cast<int>(std::min<int64_t>(CHUNK, a.length - chunk * CHUNK));
   }
-  vec step_size(vec raw, vec bias) const {
-    const vec x = raw + bias;
-    return a.softplus ? lanes::softplus(x) : x;
+  float* slab(int64_t b, int64_t chunk) const {
+    return a.chunk_states + (b * chunks + chunk) * a.channels * N;
   }
-  // Transposes (channels, states) into one vector per state.
-  void read_states(const float* p, const Lane& lane, vec* h) const {
-    for (int64_t n = 0; n < states(); ++n)
-      for (int i = 0; i < W; ++i) h[n][i] = i < lane.count ? p[i * states() + n] : 0.0f;
-  }
-  void write_states(float* p, const Lane& lane, const vec* h) const {
-    for (int i = 0; i < lane.count; ++i)
-      for (int64_t n = 0; n < states(); ++n) p[i * states() + n] = h[n][i];
-  }
-  void read_decay(const Lane& lane, vec* A2) const {  // A log2(e), so that exp2 gives exp(dt A)
-    read_states(a.A + lane.d * states(), lane, A2);
-    for (int64_t n = 0; n < states(); ++n) A2[n] *= lanes::LOG2E;
-  }
-  vec channel(const float* p, const Lane& lane) const {
-    return p ? lane.get(p) : lanes::splat(0.0f);
+  vec channel(const float* p, const Lane& lane) const { return p ? lane.get(p) : vec{}; }
+  vec step_size(vec raw) const { return a.softplus ? lanes::softplus(raw) : raw; }
+
+  // Groups of neighbouring blocks of one batch item: what one task works on.
+  struct Group { int64_t b, first, last; };
+  std::vector<Group> groups() const {
+    const int64_t each = std::max<int64_t>(1, blocks * a.batch / std::max<int32_t>(1, a.threads));
+    std::vector<Group> all;
+    for (int64_t b = 0; b < a.batch; ++b) {
+      const int64_t count = scan::ceil_div(blocks, each);
+      for (int64_t i = 0; i < count; ++i)
+        all.push_back({b, blocks * i / count, blocks * (i + 1) / count});
+    }
+    return all;
   }
 
-  void forward_chunk(int64_t b, int64_t chunk, const Lane& lane, const vec* A2, vec* state) const {
-    vec h[FIXED ? FIXED : MAX_STATES];
-    for (int64_t n = 0; n < states(); ++n) h[n] = state[n];
-    if (a.chunk_states) write_states(kept(b, chunk, lane.d), lane, h);
-    const vec D = channel(a.D, lane), bias = channel(a.bias, lane);
-    const int64_t end = std::min(a.length, (chunk + 1) * CHUNK);
-    for (int64_t t = chunk * CHUNK; t < end; ++t) {
-      const int64_t r = row(t);
-      const vec u = lane.get(a.u.at(b, r));
-      const vec dt = step_size(lane.get(a.delta.at(b, r)), bias);
-      const float *B = a.B.at(b, r), *C = a.C.at(b, r);
-      const vec input = dt * u;
-      vec y = D * u;
-      for (int64_t n = 0; n < states(); ++n) {
-        h[n] = lanes::exp2(dt * A2[n]) * h[n] + input * B[n];
-        y += h[n] * C[n];
-      }
-      if (a.z.data) {
-        const vec z = lane.get(a.z.at(b, r));
-        y *= z * lanes::sigmoid(z);
-      }
-      lane.put(a.out.at(b, r), y);
+  struct Rows {  // where the tokens of a chunk lie
+    int tokens;
+    int64_t at[CHUNK];
+    scan::Projections p;
+  };
+  void find_rows(int64_t b, int64_t chunk, Rows& rows) const {
+    rows.tokens = tokens_of(chunk);
+    for (int t = 0; t < rows.tokens; ++t) {
+      const int64_t r = rows.at[t] = row(chunk * CHUNK + t);
+      rows.p.B[t] = a.B.at(b, r);
+      rows.p.C[t] = a.C.at(b, r);
     }
-    for (int64_t n = 0; n < states(); ++n) state[n] = h[n];
+  }
+
+  struct State {  // of one block, from chunk to chunk
+    std::vector<vec> rates, h;
+    vec elapsed{};  // the sum of its steps so far
+    State(const Scan& s, int64_t block) : rates(s.N), h(s.N, vec{}) {
+      scan::read_rates(s.a.A, lane_of(block, s.a.channels), s.N, lanes::LOG2E, rates.data());
+    }
+  };
+
+  // Runs one chunk of one block; without output it only moves the state on.
+  template <bool OUTPUT>
+  void run_chunk(int64_t b, int64_t chunk, const Rows& rows, int64_t block, State& state) const {
+    const Lane lane = lane_of(block, a.channels);
+    const vec D = channel(a.D, lane), bias = channel(a.bias, lane);
+    vec dt[CHUNK], input[CHUNK], y[CHUNK];
+    for (int t = 0; t < rows.tokens; ++t) {
+      const vec u = lane.get(a.u.at(b, rows.at[t]));
+      dt[t] = step_size(lane.get(a.delta.at(b, rows.at[t])) + bias);
+      input[t] = dt[t] * u;
+      y[t] = D * u;
+      if (!OUTPUT) state.elapsed += dt[t];
+    }
+    if (OUTPUT && a.chunk_states) scan::keep_states(slab(b, chunk), lane, N, state.h.data());
+    scan::advance<OUTPUT>(rows.p, rows.tokens, N, dt, input, state.rates.data(), state.h.data(), y);
+    for (int t = 0; OUTPUT && t < rows.tokens; ++t) {
+      vec out = y[t];
+      if (a.z.data) out *= lanes::silu(lane.get(a.z.at(b, rows.at[t])));
+      lane.put(a.out.at(b, rows.at[t]), out);
+    }
+  }
+
+  // Runs the chunks [first, last) of a group, from and to the states of its blocks.
+  template <bool OUTPUT>
+  void run_group(const Group& g, int64_t first, int64_t last, std::vector<State>& states) const {
+    Rows rows;
+    for (int64_t c = first; c < last; ++c) {
+      find_rows(g.b, c, rows);
+      for (int64_t k = g.first; k < g.last; ++k)
+        run_chunk<OUTPUT>(g.b, c, rows, k, states[k - g.first]);
+    }
   }
 
   void forward() const {
-    parallel_blocks(a.batch, a.channels, a.threads,
-                    [&](int64_t, int64_t b, int64_t first, int64_t last) {
-      std::vector<vec> A2((last - first) * states()), h((last - first) * states(), vec{});
-      for (int64_t k = first; k < last; ++k)
-        read_decay(lane_of(k, a.channels), &A2[(k - first) * states()]);
-      for (int64_t c = 0; c < chunks; ++c)
-        for (int64_t k = first; k < last; ++k)
-          forward_chunk(b, c, lane_of(k, a.channels), &A2[(k - first) * states()],
-                        &h[(k - first) * states()]);
+    const std::vector<Group> all = groups();
+    const int64_t count = static_cast<int64_t>(all.size());
+    const int64_t parts = scan::parts_for(count, chunks, a.threads);
+    auto border = [&](int64_t part) { return chunks * part / parts; };
+    std::vector<std::vector<State>> states(parts * count);  // where each part of a group starts
+    pool::run(a.threads, parts * count, [&](int64_t i) {
+      const Group& g = all[i % count];
+      for (int64_t k = g.first; k < g.last; ++k) states[i].emplace_back(*this, k);
+    });
+    if (parts > 1) join_parts(all, parts, states);
+    pool::run(a.threads, parts * count, [&](int64_t i) {
+      const int64_t part = i / count;
+      run_group<true>(all[i % count], border(part), border(part + 1), states[i]);
     });
   }
 
-  // What the reverse sweep over one chunk needs, replayed from the chunk's first state.
-  struct Replay {
-    std::vector<vec> h, decay, y;       // (CHUNK + 1, N), (CHUNK, N), (CHUNK)
-    std::vector<vec> dB, dC;            // (CHUNK, N), lanes still apart
-    explicit Replay(int64_t n)
-        : h((CHUNK + 1) * n), decay(CHUNK * n), y(CHUNK), dB(CHUNK * n), dC(CHUNK * n) {}
-  };
-  struct Running {                      // carried from chunk to chunk, per channel block
-    std::vector<vec> dh, dA;
+  // Finds the state every part starts from: each is run from zero, then
+  // start of the next = end from zero + exp(A elapsed) start.
+  void join_parts(const std::vector<Group>& all, int64_t parts,
+                  std::vector<std::vector<State>>& states) const {
+    const int64_t count = static_cast<int64_t>(all.size());
+    std::vector<std::vector<State>> ends(states.begin(), states.end() - count);
+    pool::run(a.threads, (parts - 1) * count, [&](int64_t i) {
+      const int64_t part = i / count;
+      run_group<false>(all[i % count], chunks * part / parts, chunks * (part + 1) / parts, ends[i]);
+    });
+    for (int64_t i = 0; i < (parts - 1) * count; ++i)
+      for (size_t k = 0; k < ends[i].size(); ++k) {
+        const State &start = states[i][k], &end = ends[i][k];
+        for (int64_t n = 0; n < N; ++n)
+          states[i + count][k].h[n] =
+              end.h[n] + lanes::exp2(end.elapsed * end.rates[n]) * start.h[n];
+      }
+  }
+
+  // ---- backward ----
+
+  struct Running {  // carried from chunk to chunk, back in time, for one block
+    std::vector<vec> rates, h, dh, dA;
     vec dD{}, dbias{};
-    explicit Running(int64_t n) : dh(n, vec{}), dA(n, vec{}) {}
+    scan::Sweep sweep;  // of the chunk at hand
+    Running(const Scan& s, int64_t block) : rates(s.N), h(s.N), dh(s.N, vec{}), dA(s.N, vec{}) {
+      scan::read_rates(s.a.A, lane_of(block, s.a.channels), s.N, lanes::LOG2E, rates.data());
+    }
   };
 
-  void replay_chunk(int64_t b, int64_t chunk, const Lane& lane, const vec* A2, Replay& s) const {
-    read_states(kept(b, chunk, lane.d), lane, s.h.data());
+  void prepare(int64_t b, int64_t chunk, const Rows& rows, const Lane& lane, Running& run) const {
     const vec bias = channel(a.bias, lane);
-    const int64_t start = chunk * CHUNK, end = std::min(a.length, start + CHUNK);
-    for (int64_t t = start; t < end; ++t) {
-      const int64_t r = row(t), i = t - start;
-      const vec dt = step_size(lane.get(a.delta.at(b, r)), bias);
-      const vec input = dt * lane.get(a.u.at(b, r));
-      const float *B = a.B.at(b, r), *C = a.C.at(b, r);
-      const vec* before = &s.h[i * states()];
-      vec *after = &s.h[(i + 1) * states()], *decay = &s.decay[i * states()];
-      vec y{};
-      for (int64_t n = 0; n < states(); ++n) {
-        decay[n] = lanes::exp2(dt * A2[n]);
-        after[n] = decay[n] * before[n] + input * B[n];
-        y += after[n] * C[n];
-      }
-      s.y[i] = y;
+    scan::Sweep& s = run.sweep;
+    scan::recall_states(slab(b, chunk), lane, N, run.h.data());
+    for (int t = 0; t < rows.tokens; ++t) {
+      const int64_t r = rows.at[t];
+      s.dt[t] = step_size(lane.get(a.delta.at(b, r)) + bias);
+      s.input[t] = s.dt[t] * lane.get(a.u.at(b, r));
+      s.dy[t] = lane.get(a.dout.at(b, r));
+      if (a.z.data) s.dy[t] *= lanes::silu(lane.get(a.z.at(b, r)));
+      s.y[t] = s.through_B[t] = s.through_A[t] = vec{};
     }
   }
 
-  void backward_chunk(int64_t b, int64_t chunk, const Lane& lane, Replay& s, Running& run) const {
+  void finish(int64_t b, const Rows& rows, const Lane& lane, Running& run) const {
     const vec D = channel(a.D, lane), bias = channel(a.bias, lane);
-    const float* A = a.A + lane.d * states();
-    vec rates[FIXED ? FIXED : MAX_STATES];
-    read_states(A, lane, rates);
-    const int64_t start = chunk * CHUNK, end = std::min(a.length, start + CHUNK);
-    for (int64_t t = end - 1; t >= start; --t) {
-      const int64_t r = row(t), i = t - start;
-      const vec u = lane.get(a.u.at(b, r)), raw = lane.get(a.delta.at(b, r));
-      const vec dt = step_size(raw, bias);
-      vec dy = lane.get(a.dout.at(b, r));
+    const scan::Sweep& s = run.sweep;
+    for (int t = 0; t < rows.tokens; ++t) {
+      const int64_t r = rows.at[t];
+      const vec u = lane.get(a.u.at(b, r));
       if (a.z.data) {
-        const vec z = lane.get(a.z.at(b, r)), gate = lanes::sigmoid(z);
-        lane.put(a.dz.at(b, r), dy * (s.y[i] + D * u) * gate * (1.0f + z * (1.0f - gate)));
-        dy *= z * gate;
+        const vec slope = lanes::silu_slope(lane.get(a.z.at(b, r)));
+        lane.put(a.dz.at(b, r), lane.get(a.dout.at(b, r)) * (s.y[t] + D * u) * slope);
       }
-      const float *B = a.B.at(b, r), *C = a.C.at(b, r);
-      const vec *before = &s.h[i * states()], *after = before + states();
-      const vec* decay = &s.decay[i * states()];
-      vec *dB = &s.dB[i * states()], *dC = &s.dC[i * states()];
-      const vec input = dt * u;
-      vec through_B{}, through_A{};
-      for (int64_t n = 0; n < states(); ++n) {
-        const vec dh = run.dh[n] + dy * C[n];
-        const vec kept_part = decay[n] * before[n];
-        const vec slope = dh * kept_part;
-        dC[n] += dy * after[n];
-        dB[n] += dh * input;
-        through_B += dh * B[n];
-        through_A += slope * rates[n];
-        run.dA[n] += slope * dt;
-        run.dh[n] = dh * decay[n];
-      }
-      run.dD += dy * u;
-      lane.put(a.du.at(b, r), through_B * dt + D * dy);
-      vec ddelta = through_A + through_B * u;
-      if (a.softplus) ddelta *= lanes::sigmoid(raw + bias);
+      run.dD += s.dy[t] * u;
+      lane.put(a.du.at(b, r), s.through_B[t] * s.dt[t] + D * s.dy[t]);
+      vec ddelta = s.through_A[t] * lanes::LN2 + s.through_B[t] * u;
+      if (a.softplus) ddelta *= lanes::sigmoid(lane.get(a.delta.at(b, r)) + bias);
       run.dbias += ddelta;
       lane.put(a.ddelta.at(b, r), ddelta);
     }
   }
 
-  // Adds the lane sums of a chunk to rows of a dense (length, states) buffer.
-  void flush(int64_t chunk, std::vector<vec>& from, float* to) const {
-    const int64_t start = chunk * CHUNK, end = std::min(a.length, start + CHUNK);
-    for (int64_t t = start; t < end; ++t)
-      for (int64_t n = 0; n < states(); ++n)
-        to[row(t) * states() + n] += lanes::sum(from[(t - start) * states() + n]);
-    std::fill(from.begin(), from.end(), vec{});
+  struct Part { std::vector<float> dB, dC; };  // one group's share of a batch item's dB and dC
+
+  // Adds the lane sums of a tile of states to rows of a dense (length, states) buffer.
+  template <int SIZE>
+  void flush(const Rows& rows, int64_t first, std::vector<vec>& from, float* to) const {
+    float sums[CHUNK * SIZE] = {};
+    scan::gather<SIZE>(from, sums);
+    for (int t = 0; t < rows.tokens; ++t)
+      for (int n = 0; n < SIZE; ++n) to[rows.at[t] * N + first + n] = sums[t * SIZE + n];
   }
 
-  void store_running(int64_t b, const Lane& lane, const Running& run) const {
-    write_states(a.dA + (b * a.channels + lane.d) * states(), lane, run.dA.data());
+  void backward_group(const Group& g, Part& part) const {
+    part.dB.resize(a.length * N);
+    part.dC.resize(a.length * N);
+    std::vector<vec> dB(CHUNK * scan::BACKWARD_TILE, vec{}), dC(dB);
+    std::vector<Running> running;
+    for (int64_t k = g.first; k < g.last; ++k) running.emplace_back(*this, k);
+    Rows rows;
+    scan::Replay replayed;
+    for (int64_t c = chunks - 1; c >= 0; --c) {
+      find_rows(g.b, c, rows);
+      for (int64_t k = g.first; k < g.last; ++k)
+        prepare(g.b, c, rows, lane_of(k, a.channels), running[k - g.first]);
+      scan::tiles<scan::BACKWARD_TILE>(N, [&](auto size, int64_t first) {
+        constexpr int SIZE = decltype(size)::value;
+        for (Running& run : running) {
+          scan::replay<SIZE>(rows.p, rows.tokens, first, run.rates.data(), run.h.data(), run.sweep,
+                             replayed);
+          scan::sweep_back<SIZE>(rows.p, rows.tokens, first, run.rates.data(), run.sweep, replayed,
+                                 run.dh.data(), run.dA.data(), dB.data(), dC.data());
+        }
+        flush<SIZE>(rows, first, dB, part.dB.data());
+        flush<SIZE>(rows, first, dC, part.dC.data());
+      });
+      for (int64_t k = g.first; k < g.last; ++k)
+        finish(g.b, rows, lane_of(k, a.channels), running[k - g.first]);
+    }
+    for (int64_t k = g.first; k < g.last; ++k)
+      store(g.b, lane_of(k, a.channels), running[k - g.first]);
+  }
+
+  void store(int64_t b, const Lane& lane, const Running& run) const {
+    scan::write_rates(a.dA + b * a.channels * N, lane, N, run.dA.data());
     if (a.dD) lane.put(a.dD + b * a.channels, run.dD);
     if (a.dbias) lane.put(a.dbias + b * a.channels, run.dbias);
   }
 
   void backward() const {
-    const int64_t size = a.length * states();
-    // Workers share a batch item's dB and dC; each sums into its own copy, added up afterwards.
-    struct Part { int64_t b; std::vector<float> dB, dC; };
-    const int64_t slots = std::max<int64_t>(1, a.threads) + a.batch;
-    std::vector<std::vector<Part>> parts(slots);
-    parallel_blocks(a.batch, a.channels, a.threads,
-                    [&](int64_t worker, int64_t b, int64_t first, int64_t last) {
-      Part part{b, std::vector<float>(size), std::vector<float>(size)};
-      Replay scratch(states());
-      std::vector<Running> running(last - first, Running(states()));
-      std::vector<vec> A2((last - first) * states());
-      for (int64_t k = first; k < last; ++k)
-        read_decay(lane_of(k, a.channels), &A2[(k - first) * states()]);
-      for (int64_t c = chunks - 1; c >= 0; --c) {
-        for (int64_t k = first; k < last; ++k) {
-          const Lane lane = lane_of(k, a.channels);
-          replay_chunk(b, c, lane, &A2[(k - first) * states()], scratch);
-          backward_chunk(b, c, lane, scratch, running[k - first]);
-        }
-        flush(c, scratch.dB, part.dB.data());
-        flush(c, scratch.dC, part.dC.data());
+    const std::vector<Group> all = groups();
+    const int64_t count = static_cast<int64_t>(all.size()), size = a.length * N;
+    std::vector<Part> parts(count);
+    pool::run(a.threads, count, [&](int64_t i) { backward_group(all[i], parts[i]); });
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < size; ++j) {
+        a.dB.data[all[i].b * size + j] += parts[i].dB[j];
+        a.dC.data[all[i].b * size + j] += parts[i].dC[j];
       }
-      for (int64_t k = first; k < last; ++k)
-        store_running(b, lane_of(k, a.channels), running[k - first]);
-      parts[worker].push_back(std::move(part));
-    });
-    for (const auto& list : parts)
-      for (const Part& part : list)
-        for (int64_t i = 0; i < size; ++i) {
-          a.dB.data[part.b * size + i] += part.dB[i];
-          a.dC.data[part.b * size + i] += part.dC[i];
-        }
-  }
-};
-
-// ---- causal depthwise convolution: out_t = act(bias + sum_k w_k x_(t - width + 1 + k)) ----
-
-struct Conv {
-  const ConvArguments& a;
-  int64_t row(int64_t t) const { return a.order ? a.order[t] : t; }
-  vec weight(int64_t k, const Lane& lane) const { return lane.get(a.weight + k * a.channels); }
-
-  vec before_activation(int64_t b, int64_t t, const Lane& lane, const vec* w, vec bias) const {
-    vec p = bias;
-    for (int64_t k = std::max<int64_t>(0, a.width - 1 - t); k < a.width; ++k)
-      p += w[k] * lane.get(a.x.at(b, row(t - a.width + 1 + k)));
-    return p;
-  }
-
-  template <class Body>
-  void over_chunks(Body body) const {
-    constexpr int64_t chunk = 256;
-    parallel_blocks(a.batch, a.channels, a.threads,
-                    [&](int64_t, int64_t b, int64_t first, int64_t last) {
-      for (int64_t start = 0; start < a.length; start += chunk)
-        for (int64_t k = first; k < last; ++k)
-          body(b, start, std::min(a.length, start + chunk), lane_of(k, a.channels));
-    });
-  }
-
-  void forward() const {
-    over_chunks([&](int64_t b, int64_t start, int64_t end, const Lane& lane) {
-      vec w[16];
-      for (int64_t k = 0; k < a.width; ++k) w[k] = weight(k, lane);
-      const vec bias = a.bias ? lane.get(a.bias) : vec{};
-      for (int64_t t = start; t < end; ++t) {
-        vec p = before_activation(b, t, lane, w, bias);
-        if (a.silu) p *= lanes::sigmoid(p);
-        lane.put(a.out.at(b, row(t)), p);
-      }
-    });
-  }
-
-  void backward() const {
-    over_chunks([&](int64_t b, int64_t start, int64_t end, const Lane& lane) {
-      vec w[16], dw[16] = {}, dbias{};
-      for (int64_t k = 0; k < a.width; ++k) w[k] = weight(k, lane);
-      const vec bias = a.bias ? lane.get(a.bias) : vec{};
-      for (int64_t t = start; t < end; ++t) {
-        vec dp = lane.get(a.dout.at(b, row(t)));
-        if (a.silu) {
-          const vec p = before_activation(b, t, lane, w, bias), s = lanes::sigmoid(p);
-          dp *= s * (1.0f + p * (1.0f - s));
-        }
-        dbias += dp;
-        for (int64_t k = std::max<int64_t>(0, a.width - 1 - t); k < a.width; ++k) {
-          const int64_t r = row(t - a.width + 1 + k);
-          dw[k] += dp * lane.get(a.x.at(b, r));
-          lane.put(a.dx.at(b, r), lane.get(a.dx.at(b, r)) + dp * w[k]);
-        }
-      }
-      for (int64_t k = 0; k < a.width; ++k) {
-        float* to = a.dweight + (b * a.width + k) * a.channels;
-        lane.put(to, lane.get(to) + dw[k]);
-      }
-      lane.put(a.dbias + b * a.channels, lane.get(a.dbias + b * a.channels) + dbias);
-    });
   }
 };
 
 template <class Call>
-int dispatch(const ScanArguments& a, Call call) {
-  if (a.states < 1 || a.states > MAX_STATES) return 1;
-  if (a.states == 16)
-    call(Scan<16>(a));
-  else
-    call(Scan<0>(a));
+int guarded(const ScanArguments& a, Call call) {
+  if (a.states < 1 || a.states > scan::MAX_STATES) return 1;
+  try {
+    call(Scan{a});
+  } catch (const std::bad_alloc&) {
+    return 2;
+  }
   return 0;
 }
 
@@ -366,18 +286,20 @@ int dispatch(const ScanArguments& a, Call call) {
 EXPORT int segmamba_lanes() { return W; }
 EXPORT int64_t segmamba_chunk() { return CHUNK; }
 EXPORT int segmamba_scan_forward(const ScanArguments* a) {
-  return dispatch(*a, [](const auto& scan) { scan.forward(); });
+  return guarded(*a, [](const Scan& s) { s.forward(); });
 }
 EXPORT int segmamba_scan_backward(const ScanArguments* a) {
-  return dispatch(*a, [](const auto& scan) { scan.backward(); });
+  return guarded(*a, [](const Scan& s) { s.backward(); });
 }
-EXPORT int segmamba_conv_forward(const ConvArguments* a) {
-  if (a->width < 1 || a->width > 16) return 1;
-  Conv{*a}.forward();
-  return 0;
-}
-EXPORT int segmamba_conv_backward(const ConvArguments* a) {
-  if (a->width < 1 || a->width > 16) return 1;
-  Conv{*a}.backward();
-  return 0;
+
+// exp, softplus and sigmoid of `count` values, so that tests can bind them to float64.
+EXPORT void segmamba_functions(const float* x, int64_t count, float* exp, float* softplus,
+                               float* sigmoid) {
+  for (int64_t i = 0; i < count; i += W) {
+    const int some = static_cast<int>(std::min<int64_t>(W, count - i));
+    const vec v = lanes::load_some(x + i, some);
+    lanes::store_some(exp + i, lanes::exp(v), some);
+    lanes::store_some(softplus + i, lanes::softplus(v), some);
+    lanes::store_some(sigmoid + i, lanes::sigmoid(v), some);
+  }
 }

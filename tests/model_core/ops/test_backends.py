@@ -67,7 +67,18 @@ class TestChoice:
 def test_check_passes_for_every_available_backend(name: str) -> None:
     if available_backends()[name] != "available":  # type: ignore[index]
         pytest.skip("not available here")
-    assert check_backend(name).passed
+    report = check_backend(name)
+    assert report.passed
+    assert report.build == (native_library.native_build() if name == "native" else "")
+
+
+def test_check_sees_a_backend_that_computes_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model_core.ops.scan.scan_torch", lambda inputs: 1.001 * inputs.u)
+    report = check_backend("torch")
+    assert not report.passed
+    assert "differ" in report.problem
 
 
 def test_check_reports_a_backend_that_cannot_run() -> None:

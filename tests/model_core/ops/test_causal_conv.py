@@ -37,6 +37,18 @@ def test_the_future_changes_nothing(backend: str) -> None:
     assert not torch.equal(before[..., 200], after[..., 200])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_result_lies_in_memory_as_x_does_and_has_its_dtype(dtype: torch.dtype) -> None:
+    x, weight, bias = problem(channels=33)
+    rows = x.transpose(1, 2).contiguous().transpose(1, 2)
+    true = causal_conv1d(x, weight, bias, backend="torch")
+    for given in (x.to(dtype), rows.to(dtype)):
+        got = causal_conv1d(given, weight, bias)
+        assert got.dtype == dtype
+        assert got.stride() == given.stride()
+        assert relative(got, true) < (5e-3 if dtype == torch.bfloat16 else 1e-6)
+
+
 @pytest.mark.parametrize("silu", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "inter_slice"])
 def test_gradients_equal_autograd_through_pytorch(backend: str, silu: bool, direction: str) -> None:
@@ -57,3 +69,5 @@ def test_a_wrong_weight_is_refused() -> None:
         causal_conv1d(x, weight[:4], bias)
     with pytest.raises(ShapeError, match=r"bias must be \(5,\)"):
         causal_conv1d(x, weight, bias[:4])
+    with pytest.raises(ShapeError, match=r"order must be \(300,\)"):
+        causal_conv1d(x, weight, bias, order=torch.arange(299))

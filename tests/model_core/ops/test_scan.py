@@ -168,6 +168,42 @@ class TestOrder:
         assert relative(*results) < 1e-5
 
 
+class TestBlocksOfTheTorchScan:
+    """The states of a long sequence are never all in memory, and blocks hand them on exactly."""
+
+    @pytest.mark.parametrize("states_per_block", [1, 2 * 5 * 16 * 16 * 3])
+    @pytest.mark.parametrize("length", [48, 77, 100])
+    def test_blocks_of_one_and_of_three_chunks_equal_the_reference(
+        self, length: int, states_per_block: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("model_core.ops.scan_torch._BLOCK_STATES", states_per_block)
+        problem = scan_problem(length)
+        got = selective_scan(**problem, backend="torch")
+        assert relative(got, selective_scan(**problem, backend="reference")) < FLOAT32
+        found, true = (gradients(problem, name) for name in ("torch", "reference"))
+        for name, gradient in true.items():
+            assert relative(found[name], gradient) < 1e-5, name
+
+    def test_double_precision_is_kept(self) -> None:
+        problem = scan_problem(300, dtype=torch.float64)
+        got = selective_scan(**problem, backend="torch")
+        assert relative(got, selective_scan(**problem, backend="reference")) < 1e-14
+
+    def test_autocast_changes_nothing(self) -> None:
+        problem = scan_problem(60)
+        true = selective_scan(**problem, backend="torch")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(selective_scan(**problem, backend="torch"), true)
+
+    def test_gradients_under_autocast_are_those_without(self) -> None:
+        problem = scan_problem(60)
+        true = gradients(problem, "torch")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = gradients(problem, "torch")
+        for name, gradient in true.items():
+            assert relative(got[name], gradient) < 1e-6, name
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("name", "shape", "rule"),
@@ -190,3 +226,8 @@ class TestArguments:
             selective_scan(**problem)
         assert f"{name} must be" in str(caught.value)
         assert rule in str(caught.value)
+
+    def test_an_order_of_another_length_is_refused(self, backend: str) -> None:
+        problem = scan_problem(8)
+        with pytest.raises(ShapeError, match=r"order must be \(8,\), got \(7,\)"):
+            selective_scan(**problem, backend=backend, order=torch.arange(7))
