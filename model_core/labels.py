@@ -10,6 +10,7 @@ Arrays here carry no frame; volumes are in millilitres.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -49,6 +50,10 @@ LABEL_COLOURS: Final[Mapping[Label, tuple[int, int, int]]] = MappingProxyType(
 REGIONS: Final[tuple[Region, ...]] = ("WT", "TC", "ET")
 """From the outermost to the innermost."""
 
+_REGION_COLOURS: Final[Mapping[Region, Label]] = MappingProxyType(
+    {"WT": Label.ED, "TC": Label.NCR, "ET": Label.ET}
+)
+"""The label of a voxel that lies in this region and in none further in."""
 _ET_VALUE: Final[Mapping[LabelScheme, int]] = MappingProxyType({"brats2021": 4, "brats2023": 3})
 _SLAB_BYTES = 1 << 20  # of one channel: scores, best-so-far and labels then stay in the L2 cache
 
@@ -134,6 +139,18 @@ def label_counts(labels: LabelArray) -> dict[str, int]:
     return {LABEL_NAMES[label]: int(np.count_nonzero(labels == label)) for label in tumour}
 
 
+def labelled_box(labels: LabelArray) -> tuple[slice, ...]:
+    """The smallest box around everything that is not background; one voxel if there is nothing."""
+    box: list[slice] = []
+    for axis in range(labels.ndim):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        used = np.flatnonzero(labels.any(axis=others))
+        if used.size == 0:
+            return (slice(0, 1),) * labels.ndim
+        box.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(box)
+
+
 def volumes_ml(labels: LabelArray, voxel_ml: float) -> dict[str, float]:
     """Millilitres of NCR, ED, ET and of the regions WT and TC (region ET is label ET).
 
@@ -145,6 +162,46 @@ def volumes_ml(labels: LabelArray, voxel_ml: float) -> dict[str, float]:
     counts["WT"] = counts["NCR"] + counts["ED"] + counts["ET"]
     counts["TC"] = counts["NCR"] + counts["ET"]
     return {name: voxels * voxel_ml for name, voxels in counts.items()}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How channels become labels, step by step.
+
+    Attributes:
+        channels: the channel looked at in each step.
+        labels: the label that it stands for.
+        nested: True: each channel above 0 paints its label inside the channel before it. False:
+            the channel with the highest score gives the label, the earlier step on a tie.
+    """
+
+    channels: tuple[int, ...]
+    labels: tuple[Label, ...]
+    nested: bool
+
+
+def reading(heads: Heads, outputs: Sequence[str]) -> Reading:
+    """The rule by which `decode_scores` reads channels of these names.
+
+    Raises:
+        InputError: `outputs` does not fit `heads`.
+    """
+    _require_outputs(heads, outputs, len(outputs))
+    if heads == "regions":
+        order = tuple(list(outputs).index(region) for region in REGIONS)
+        return Reading(order, tuple(_REGION_COLOURS[region] for region in REGIONS), nested=True)
+    labels = {name: label for label, name in LABEL_NAMES.items()}
+    return Reading(
+        tuple(range(len(outputs))), tuple(labels[name] for name in outputs), nested=False
+    )
+
+
+def no_labels_for_nan() -> NumericalError:
+    """The error for scores that are no numbers."""
+    return NumericalError(
+        "The network's scores hold NaN, so there is no label map. Half precision or damaged "
+        "weights are the usual causes: run in float32, or check the model bundle."
+    )
 
 
 def decode_scores(
@@ -171,9 +228,10 @@ def decode_scores(
     """
     _require_outputs(heads, outputs, len(scores))
     labels = np.empty(scores.shape[1:], dtype=np.uint8)
-    paint = _paint_labels if heads == "labels" else _paint_regions
+    how = reading(heads, outputs)
+    paint = _paint_nested if how.nested else _paint_highest
     for slab in _slabs(scores):
-        paint(scores[:, slab], outputs, labels[slab])
+        paint(scores[:, slab], how, labels[slab])
     return labels
 
 
@@ -188,33 +246,29 @@ def _slabs(scores: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, length, step))
 
 
-def _paint_labels(scores: NDArray[Any], outputs: Sequence[str], labels: LabelArray) -> None:
+def _paint_highest(scores: NDArray[Any], how: Reading, labels: LabelArray) -> None:
     """Running maximum over the channels: several times faster than argmax over a strided axis."""
-    values = {name: np.uint8(label) for label, name in LABEL_NAMES.items()}
-    best = scores[0].copy()
-    labels[...] = values[outputs[0]]
-    for name, channel in zip(outputs[1:], scores[1:], strict=True):
-        np.copyto(labels, values[name], where=channel > best)
-        np.maximum(best, channel, out=best)  # carries a NaN along, for the check below
+    first, *others = how.channels
+    best = scores[first].copy()
+    labels[...] = how.labels[0]
+    for channel, label in zip(others, how.labels[1:], strict=True):
+        np.copyto(labels, np.uint8(label), where=scores[channel] > best)
+        np.maximum(best, scores[channel], out=best)  # carries a NaN along, for the check below
     _refuse_nan(best)
 
 
-def _paint_regions(scores: NDArray[Any], outputs: Sequence[str], labels: LabelArray) -> None:
+def _paint_nested(scores: NDArray[Any], how: Reading, labels: LabelArray) -> None:
     _refuse_nan(scores)
-    colours = {"WT": Label.ED, "TC": Label.NCR, "ET": Label.ET}
     labels[...] = Label.BACKGROUND
     inside = np.ones(labels.shape, dtype=np.bool_)
-    for region in REGIONS:
-        inside &= scores[list(outputs).index(region)] > 0
-        np.copyto(labels, np.uint8(colours[region]), where=inside)
+    for channel, label in zip(how.channels, how.labels, strict=True):
+        inside &= scores[channel] > 0
+        np.copyto(labels, np.uint8(label), where=inside)
 
 
 def _refuse_nan(scores: NDArray[Any]) -> None:
     if scores.size and np.isnan(scores.max()):
-        raise NumericalError(
-            "The network's scores hold NaN, so there is no label map. Half precision or damaged "
-            "weights are the usual causes: run in float32, or check the model bundle."
-        )
+        raise no_labels_for_nan()
 
 
 def _require_outputs(heads: Heads, outputs: Sequence[str], channels: int) -> None:

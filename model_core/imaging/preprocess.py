@@ -15,7 +15,7 @@ was resampled). All are RAS+ mm through their affines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -37,6 +37,7 @@ SPACING_TOLERANCE: Final = 1e-3
 """Relative difference of spacing below which nothing is resampled (0.3 mm over a whole head)."""
 
 _STEP_DECIMALS: Final = 7
+_SLAB_BYTES: Final = 64 * 2**20
 Box = tuple[slice, slice, slice]
 
 
@@ -145,10 +146,34 @@ class Prepared:
             target[...] = self._to_box(channel, LINEAR)
         return boxed
 
+    def scores_by_slab(
+        self, scores: NDArray[np.floating[Any]]
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Bring scores to native spacing a slab of the box at a time; see `scores_on_box`.
+
+        Yields:
+            rows of the box's first axis, in order, and their scores (K, rows, Y, Z).
+        """
+        shape = self.box_grid.shape
+        steps = _steps(self.model_grid, self.box_grid.spacing_mm)
+        if not self.resampled or steps.max() > 1:  # coarser: smoothed as a whole, and smaller
+            yield slice(0, shape[0]), self.scores_on_box(scores)
+            return
+        depth = max(1, _SLAB_BYTES // (scores.shape[0] * 4 * shape[1] * shape[2]))
+        for start in range(0, shape[0], depth):
+            rows = slice(start, min(start + depth, shape[0]))
+            boxed = np.empty((len(scores), rows.stop - start, *shape[1:]), np.float32)
+            for target, channel in zip(boxed, scores, strict=True):
+                target[...] = scale(channel, shape, step=steps, rows=rows)
+            yield rows, boxed
+
     def paste(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Lay labels on `box_grid` into a native array of zeros; exact."""
+        """Lay labels on `box_grid` into a native array of zeros; exact.
+
+        The array's first axis runs fastest, as in the study's files.
+        """
         _check_on_grid(labels, self.box_grid)
-        native = np.zeros(self.native_grid.shape, np.uint8)
+        native = np.zeros(self.native_grid.shape, np.uint8, order="F")
         self._box_of(native)[...] = labels
         return native
 

@@ -57,7 +57,14 @@ def resample(
     return sampled
 
 
-def scale(array: NDArray[Any], shape: Shape3, *, step: Any, order: int = LINEAR) -> NDArray[Any]:
+def scale(
+    array: NDArray[Any],
+    shape: Shape3,
+    *,
+    step: Any,
+    order: int = LINEAR,
+    rows: slice | None = None,
+) -> NDArray[Any]:
     """Sample an array on a grid with the same centre and axes and another spacing.
 
     Args:
@@ -65,12 +72,16 @@ def scale(array: NDArray[Any], shape: Shape3, *, step: Any, order: int = LINEAR)
         shape: voxels of the result.
         step: per axis, the new spacing in old voxels.
         order: as for `resample`.
+        rows: only these of the result's first axis; None gives all.
 
     Returns:
         (X, Y, Z) of ``shape``; beyond the outermost voxel centres their values are continued.
     """
     steps = np.asarray(step, dtype=np.float64)
     offset = centre_offset(array.shape, shape, steps)
+    if rows is not None:
+        offset[0] += rows.start * steps[0]
+        shape = (rows.stop - rows.start, *shape[1:])
     return _sample(array, np.diag(steps), offset, shape, order)
 
 

@@ -7,13 +7,14 @@ prediction stays the same constant everywhere, corners included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import torch
 from torch import Tensor
 
 from model_core.inference.windows import Blend, Window
+from model_core.ops.blend import add_weighted
 
 WEIGHT_FLOOR = 1e-3
 """Smallest weight; a product of three Gaussian tails would otherwise fall to 1e-11."""
@@ -48,9 +49,10 @@ def blend_weights(blend: Blend, window: Sequence[int], device: torch.device | st
 
 
 class WeightedMean:
-    """A running weighted mean over an image: one buffer of sums, one of weights.
+    """A running weighted mean over an image: one buffer of sums, and where the windows lay.
 
-    The result is divided in place, so the peak is (K + 1) float32 values a voxel and nothing more.
+    The result is divided in place by the total weights, which are added up only then, so the peak
+    is (K + 1) float32 values a voxel and nothing more.
 
     Args:
         channels: K, scores a voxel.
@@ -61,23 +63,96 @@ class WeightedMean:
     def __init__(self, channels: int, shape: Sequence[int], weights: Tensor) -> None:
         self._weights = weights
         self._sums = torch.zeros((channels, *shape), device=weights.device)
-        self._total = torch.zeros(tuple(shape), device=weights.device)
+        self._windows: list[Window] = []
 
     @property
     def channels(self) -> int:
         """K, scores a voxel."""
         return self._sums.shape[0]
 
-    def add(self, where: Window, scores: Tensor) -> None:
-        """Add one window's scores, shape (K, *window); `scores` itself is left as it is."""
-        # addcmul needs no temporary for weights × scores.
-        self._sums[(slice(None), *where)].addcmul_(scores.detach().float(), self._weights)
-        self._total[where].add_(self._weights)
+    def add(self, where: Window, scores: Tensor) -> bool:
+        """Add one window's scores, shape (K, *window); `scores` itself is left as it is.
+
+        Returns:
+            Whether every score was finite; if not, the mean is of no further use.
+        """
+        self._windows.append(where)
+        return add_weighted(self._sums[(slice(None), *where)], scores, self._weights)
 
     def result(self) -> Tensor:
         """The mean, shape (K, *shape). Consumes the buffers: call it once, at the end."""
-        assert float(self._total.min()) > 0, "a voxel lies in no window"
-        return self._sums.div_(self._total)
+        total = torch.zeros(self._sums.shape[1:], device=self._weights.device)
+        for where in self._windows:
+            total[where].add_(self._weights)
+        assert float(total.min()) > 0, "a voxel lies in no window"
+        return self._sums.div_(total)
+
+
+class FinishedSlabs:
+    """Weighted sums of the rows that windows still touch; the others are handed out and forgotten.
+
+    A *row* is all voxels with one index along the first axis. Windows must come with their first
+    rows in increasing order, as `plan_windows` gives them. Row r lies at r modulo the window's
+    depth, so nothing is moved, and the peak is K float32 values for each voxel of a window's depth.
+
+    Args:
+        channels: K, scores a voxel.
+        shape: spatial shape of the image.
+        weights: float32 weights of one window, all positive.
+        finished: told ``(first row, sums)`` of rows (K, rows, ...) in order; `sums` is a view that
+            is overwritten afterwards.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        shape: Sequence[int],
+        weights: Tensor,
+        finished: Callable[[int, Tensor], None],
+    ) -> None:
+        self._weights = weights
+        self._finished = finished
+        self._rows = shape[0]
+        self._sums = torch.zeros(
+            (channels, min(weights.shape[0], shape[0]), *shape[1:]), device=weights.device
+        )
+        self._first = 0
+
+    @property
+    def channels(self) -> int:
+        """K, scores a voxel."""
+        return self._sums.shape[0]
+
+    def add(self, where: Window, scores: Tensor) -> bool:
+        """Add one window's scores; see `WeightedMean.add`."""
+        rows, *others = where
+        self._hand_out(rows.start)
+        finite = True
+        for at, count, held in self._stretches(rows.start, rows.stop):
+            part = slice(at - rows.start, at - rows.start + count)
+            sums = self._sums[(slice(None), held, *others)]
+            finite &= add_weighted(sums, scores[:, part], self._weights[part])
+        return finite
+
+    def close(self) -> None:
+        """Hand out the rows that are left."""
+        self._hand_out(self._rows)
+
+    def _hand_out(self, stop: int) -> None:
+        for at, _, held in self._stretches(self._first, stop):
+            sums = self._sums[:, held]
+            self._finished(at, sums)
+            sums.zero_()
+        self._first = max(self._first, stop)
+
+    def _stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, slice]]:
+        """Rows [start, stop) as runs that lie together: first row, rows, and where they lie."""
+        depth = self._sums.shape[1]
+        while start < stop:
+            at = start % depth
+            count = min(stop - start, depth - at)
+            yield start, count, slice(at, at + count)
+            start += count
 
 
 def _gaussian_profile(side: int, sigma: float, device: torch.device | str) -> Tensor:

@@ -19,8 +19,10 @@ import torch
 from model_core.errors import OptionError
 from model_core.imaging.nifti import encode_label_map
 from model_core.imaging.volume import Volume
+from model_core.inference.adaptive import WINDOW_CHOICES, WindowChoice
 from model_core.labels import LABEL_MEANINGS, LABEL_NAMES, LabelArray, scheme_values
 from model_core.postprocess import StepReport
+from model_core.precision import Precision
 from model_core.types import LABEL_SCHEMES, TTA_MODES, LabelScheme, Tta
 
 SCHEMA_VERSION: Final = 1
@@ -35,6 +37,8 @@ class SegmentOptions:
         tta: test-time augmentation by mirroring.
         label_scheme: the numbering of the label map handed out.
         postprocess: False switches the card's post-processing steps off.
+        window: ``card`` (the default) for the window that the model was validated with, ``whole``
+            for one window over the brain where the memory allows it.
 
     Raises:
         OptionError: a value that is not allowed; the message lists those that are.
@@ -43,11 +47,13 @@ class SegmentOptions:
     tta: Tta | None = None
     label_scheme: LabelScheme | None = None
     postprocess: bool | None = None
+    window: WindowChoice | None = None
 
     def __post_init__(self) -> None:
         _require("tta", self.tta, TTA_MODES)
         _require("label_scheme", self.label_scheme, LABEL_SCHEMES)
         _require("postprocess", self.postprocess, (True, False))
+        _require("window", self.window, WINDOW_CHOICES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +69,9 @@ class Segmentation:
         window_seconds: one entry per window, all its mirrored passes included.
         model: name of the bundle, with its `model_version` and `weights_sha256`.
         backend: the scan backend that really ran, on `device`.
+        precision: the arithmetic of the network's convolutions.
+        window_choice: whose window was taken, the card's or one over the whole brain.
+        window: its voxels along the axes of the model's orientation.
         tta: mode, number of passes and what was averaged.
         warnings: what a person should know before trusting the result.
         postprocess_report: one entry per step that ran, in order.
@@ -82,9 +91,12 @@ class Segmentation:
     tta: Mapping[str, str | int]
     warnings: tuple[str, ...]
     postprocess_report: tuple[StepReport, ...]
+    precision: Precision = "float32"
+    window_choice: WindowChoice = "card"
+    window: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
-        """The label map as ``.nii.gz`` in `label_scheme`; equal inputs give equal bytes."""
+        """The label map as ``.nii.gz`` in `label_scheme`; see `encode_label_map`."""
         return encode_label_map(self.labels, like=self.native, scheme=self.label_scheme)
 
     def report(self) -> dict[str, Any]:
@@ -96,7 +108,9 @@ class Segmentation:
             "weights_sha256": self.weights_sha256,
             "backend": self.backend,
             "device": self.device,
+            "precision": self.precision,
             "tta": dict(self.tta),
+            "window": {"choice": self.window_choice, "shape": list(self.window)},
             "label_scheme": self.label_scheme,
             "labels": label_table(self.label_scheme),
             "volumes_ml": dict(self.volumes_ml),

@@ -1,38 +1,61 @@
 """The façade: a bundle and a study in, a label map on the study's own grid out.
 
 Four stages, timed one by one: *prepare* (orientation, spacing, brain box, normalisation), *infer*
-(windows through the network), *restore* (scores to labels, back to the native grid) and
-*postprocess* (the card's corrections). Nothing global is set: gradients are off and the scan
-backend is chosen inside the call only, for the calling thread.
+(windows through the network, scores to labels), *restore* (back to the native grid; where the
+spacing differs, scores to labels only here) and *postprocess* (the card's corrections). Nothing
+global is set: gradients are off, the scan backend and the precision are chosen inside the call
+only, for the calling thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_core.checkpoints import Bundle, ModelCard
+from model_core.cpu import memory_limit_bytes
 from model_core.errors import OptionError
 from model_core.imaging.preprocess import Prepared, Preprocessing, prepare
 from model_core.imaging.study import Study
+from model_core.inference.adaptive import Chosen, choose_plan
+from model_core.inference.adaptive import Rule as WindowRule
+from model_core.inference.memory import NetworkSize, StudySize, limit_bytes
 from model_core.inference.segmentation import Segmentation, SegmentOptions
-from model_core.inference.sliding_window import INFER_STAGE, raise_if_cancelled, sliding_window
+from model_core.inference.sliding_window import (
+    INFER_STAGE,
+    Watch,
+    raise_if_cancelled,
+    sliding_slabs,
+    sliding_window,
+)
 from model_core.inference.stages import Stages
 from model_core.inference.tta import AVERAGED, Flip, mirror_passes, predict_mirrored
 from model_core.inference.windows import WindowPlan
-from model_core.labels import LabelArray, decode_scores, volumes_ml
+from model_core.labels import (
+    LabelArray,
+    labelled_box,
+    no_labels_for_nan,
+    reading,
+    volumes_ml,
+)
 from model_core.ops import resolve_backend, use_backend
+from model_core.ops.blend import Rule, labels_of
 from model_core.postprocess import StepReport, apply_steps
+from model_core.precision import Precision, at_precision, resolve_precision
 from model_core.types import CancelCheck, Progress, Tta
 
 __all__ = ["SegmentOptions", "Segmentation", "Segmenter"]
 
 _LOCK_POLL_SECONDS = 0.1
+_USUAL_WIDTH = 48
+"""SegMamba's features at full resolution where a card leaves them out."""
 
 
 class Segmenter:
@@ -45,21 +68,39 @@ class Segmenter:
         bundle: the model with its card.
         device: a PyTorch device name, e.g. ``"cpu"`` or ``"cuda"``.
         backend: a scan backend by name; None takes the environment's or the best available.
+        precision: ``float32`` or ``bfloat16`` for the network's convolutions; None takes the
+            environment's or what is fast on this machine (`model_core.precision`).
+        memory_limit_mb: mebibytes that this process may hold while it segments; None takes what
+            the operating system grants it.
 
     Raises:
-        OptionError: an unknown device or backend.
+        OptionError: an unknown device, backend or precision, or a limit that is no number of MiB.
         BackendError: the backend cannot run on this device.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", backend: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        backend: str | None = None,
+        precision: str | None = None,
+        memory_limit_mb: int | None = None,
+    ) -> None:
         card = bundle.card
         self.card: ModelCard = card
         self._device = _usable_device(device)
         self._backend = resolve_backend(self._device, backend)
+        self._precision: Precision = resolve_precision(self._device, precision)
+        # Only a CPU's memory is counted; a GPU's is its own, and PyTorch tells when it is full.
+        granted = memory_limit_bytes() if self._device.type == "cpu" else None
+        self._limit = None if granted is None else limit_bytes(memory_limit_mb, granted)
         self._network = bundle.network.to(self._device).eval()
-        self._multiple: int = getattr(self._network, "size_multiple", 1)
+        self._rule = _rule_of(self._network)
         plan = WindowPlan(window=card.window, overlap=card.overlap)
-        self._plan = plan.rounded_up(self._multiple)
+        self._plan = plan.rounded_up(self._rule.multiple)
+        self._size = self._network_size()
+        self._reading = reading(card.heads, card.outputs)
         self._turn = Lock()
 
     @property
@@ -71,6 +112,11 @@ class Segmenter:
     def backend(self) -> str:
         """The scan backend that runs, for example ``"native"``."""
         return self._backend
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic of the network's convolutions, for example ``"bfloat16"``."""
+        return self._precision
 
     def segment(
         self,
@@ -95,6 +141,7 @@ class Segmenter:
             Cancelled: `cancelled` answered yes; nothing is kept.
             NumericalError: the network answered NaN or infinity.
             ImageError: the study cannot be prepared for this model.
+            MemoryLimitError: the run would need more memory than it may use.
         """
         options = options or SegmentOptions()
         with self._alone(cancelled):
@@ -107,13 +154,13 @@ class Segmenter:
             NumericalError: the network answers NaN or infinity.
         """
         # Two positions a side at the deepest level: instance norm needs more than one.
-        window = tuple(min(2 * self._multiple, side) for side in self._plan.window)
+        window = tuple(min(2 * self._rule.multiple, side) for side in self._plan.window)
         noise = torch.randn(
             len(self.card.channels), *window, generator=torch.Generator().manual_seed(0)
         )
         began = perf_counter()
         with self._alone(None):
-            sliding_window(self._network, noise.to(self._device), plan=WindowPlan(window=window))
+            sliding_window(self._one_pass, noise.to(self._device), plan=WindowPlan(window=window))
         return perf_counter() - began
 
     @contextmanager
@@ -132,18 +179,20 @@ class Segmenter:
         passes = mirror_passes(mode, self.card.mirror_axes)
         with stages.told("prepare"):
             prepared = prepare(study, self._preprocessing())
+            chosen = self._choose(prepared, options)
         with stages.timed(INFER_STAGE):
-            scores, window_seconds = self._infer(prepared, passes, stages)
+            answer, window_seconds = self._infer(prepared, chosen.plan, passes, stages)
         with stages.told("restore"):
-            labels = self._restore(scores, prepared)
-            del scores, prepared
+            labels = prepared.paste(self._on_box(answer, prepared))
+            del answer, prepared
         with stages.told("postprocess"):
             labels, steps = self._correct(labels, study, options)
+            volumes = volumes_ml(labels[labelled_box(labels)], study.native.grid.voxel_ml)
         return Segmentation(
             labels=labels,
             native=study.native,
             label_scheme=options.label_scheme or self.card.label_scheme,
-            volumes_ml=volumes_ml(labels, study.native.grid.voxel_ml),
+            volumes_ml=volumes,
             stage_seconds=stages.seconds,
             window_seconds=window_seconds,
             model=self.card.name,
@@ -151,9 +200,36 @@ class Segmenter:
             weights_sha256=self.card.weights.sha256,
             backend=self.backend,
             device=self.device,
+            precision=self.precision,
+            window_choice=chosen.choice,
+            window=chosen.plan.window,
             tta=_describe_tta(mode, passes),
-            warnings=(*study.warnings, *_doubts(labels)),
+            warnings=(*study.warnings, *chosen.warnings, *_doubts(labels)),
             postprocess_report=steps,
+        )
+
+    def _network_size(self) -> NetworkSize:
+        return NetworkSize(
+            family=self.card.family,
+            width=_full_width(self.card.network),
+            parameters=self.card.weights.parameters,
+            channels=len(self.card.channels),
+            outputs=len(self.card.outputs),
+            half=self._precision == "bfloat16",
+        )
+
+    def _choose(self, prepared: Prepared, options: SegmentOptions) -> Chosen:
+        return choose_plan(
+            options.window or "card",
+            self._plan,
+            self._rule,
+            network=self._size,
+            study=StudySize(
+                native=prepared.native_grid.shape,
+                box=prepared.box_grid.shape,
+                image=prepared.model_grid.shape,
+            ),
+            limit=self._limit,
         )
 
     def _preprocessing(self) -> Preprocessing:
@@ -165,37 +241,90 @@ class Segmenter:
         )
 
     def _infer(
-        self, prepared: Prepared, passes: tuple[Flip, ...], stages: Stages
+        self, prepared: Prepared, plan: WindowPlan, passes: tuple[Flip, ...], stages: Stages
     ) -> tuple[Tensor, tuple[float, ...]]:
-        """Scores (K, X, Y, Z) on the model's box grid, and the seconds of each window."""
+        """What the network found on the model's grid, and the seconds of each window.
+
+        uint8 labels (X, Y, Z), read from the sums while the windows walk; where the spacing
+        differs, float32 scores (K, X, Y, Z), for they have to be interpolated first.
+        """
 
         def one_pass(batch: Tensor) -> Tensor:
             raise_if_cancelled(stages.cancelled)
-            scores: Tensor = self._network(batch)
-            return scores
+            return self._one_pass(batch)
+
+        def predict(batch: Tensor) -> Tensor:
+            return predict_mirrored(one_pass, batch, passes)
 
         seconds: list[float] = []
-        scores = sliding_window(
-            lambda batch: predict_mirrored(one_pass, batch, passes),
-            torch.from_numpy(prepared.image).to(self._device),
-            plan=self._plan,
-            progress=stages.progress,
-            cancelled=stages.cancelled,
-            on_window=seconds.append,
+        watch = Watch(
+            progress=stages.progress, cancelled=stages.cancelled, on_window=seconds.append
         )
-        return scores.cpu(), tuple(seconds)
+        image = torch.from_numpy(prepared.image).to(self._device)
+        if prepared.resampled:
+            scores = sliding_window(predict, image, plan=plan, **vars(watch))
+            return scores.cpu(), tuple(seconds)
+        labels = torch.empty(prepared.box_grid.shape, dtype=torch.uint8)
 
-    def _restore(self, scores: Tensor, prepared: Prepared) -> LabelArray:
-        """Labels on the native grid. Where the spacing differs, scores are interpolated first."""
-        boxed = prepared.scores_on_box(scores.numpy())
-        return prepared.paste(decode_scores(boxed, self.card.heads, self.card.outputs))
+        def finished(rows: slice, sums: Tensor) -> None:
+            labels[rows] = self._read(sums)
+
+        sliding_slabs(predict, image, finished, plan=plan, watch=watch)
+        return labels, tuple(seconds)
+
+    def _one_pass(self, batch: Tensor) -> Tensor:
+        """Logits of one batch, in whatever type the precision leaves them."""
+        with at_precision(self._device, self._precision):
+            scores: Tensor = self._network(batch)
+        return scores
+
+    def _on_box(self, answer: Tensor, prepared: Prepared) -> LabelArray:
+        """Labels on the brain box at the study's spacing."""
+        if not prepared.resampled:
+            return answer.numpy()
+        labels = np.empty(prepared.box_grid.shape, np.uint8)
+        for rows, scores in prepared.scores_by_slab(answer.numpy()):
+            labels[rows] = self._read(torch.from_numpy(scores)).numpy()
+        return labels
+
+    def _read(self, sums: Tensor) -> Tensor:
+        """Labels (X, Y, Z) from scores (K, X, Y, Z) or from their weighted sums."""
+        how = self._reading
+        rule: Rule = "nested" if how.nested else "highest"
+        labels = labels_of(sums, rule, how.channels, how.labels)
+        if labels is None:
+            raise no_labels_for_nan()
+        return labels
 
     def _correct(
         self, labels: LabelArray, study: Study, options: SegmentOptions
     ) -> tuple[LabelArray, tuple[StepReport, ...]]:
+        """The card's steps on the box around all labels: outside it there is nothing to change."""
         if options.postprocess is False or not self.card.postprocess:
             return labels, ()
-        return apply_steps(labels, study.native.spacing_mm, self.card.postprocess)
+        box = labelled_box(labels)
+        tumour = np.ascontiguousarray(labels[box])
+        labels[box], steps = apply_steps(tumour, study.native.spacing_mm, self.card.postprocess)
+        return labels, steps
+
+
+def _rule_of(network: nn.Module) -> WindowRule:
+    """The windows that the network takes; any, if it does not say."""
+    return WindowRule(
+        multiple=getattr(network, "size_multiple", 1),
+        num_slices=tuple(getattr(network, "num_slices", None) or ()),
+    )
+
+
+def _full_width(config: Mapping[str, Any]) -> int:
+    """Features at full resolution, under the name that the family gives them."""
+    features = config.get("features")
+    if isinstance(features, Sequence) and features:
+        return int(features[0])
+    for name in ("init_filters", "base_channels"):
+        if name in config:
+            return int(config[name])
+    return _USUAL_WIDTH
 
 
 def _usable_device(name: str) -> torch.device:

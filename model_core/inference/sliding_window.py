@@ -3,6 +3,9 @@
 Shape suffix legend: N windows at once, C contrasts, K classes, XYZ the spatial axes (any number of
 axes works; three are written). Knows no model, no file and no label: scores in, scores out.
 
+`sliding_window` gives the weighted mean of the scores everywhere, `sliding_slabs` hands out their
+weighted sums slab by slab and needs less memory; both walk the same way.
+
 An image smaller than the window is padded with zeros to one whole window, never the window cut to
 the image: networks with instance norm take their statistics from the window, and a smaller one
 would move them (see docs/concepts/windows.md).
@@ -11,22 +14,40 @@ would move them (see docs/concepts/windows.md).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model_core.errors import Cancelled, NumericalError, ShapeError
-from model_core.inference.blending import WeightedMean, blend_weights
+from model_core.inference.blending import FinishedSlabs, WeightedMean, blend_weights
 from model_core.inference.windows import Window, WindowPlan, padding_to, plan_windows
 from model_core.types import CancelCheck, Progress
 
 Predictor = Callable[[Tensor], Tensor]
-"""Takes (N, C, *window), returns raw scores (N, K, *window)."""
+"""Takes (N, C, *window), returns raw scores (N, K, *window). The batch may be a view of the image:
+a predictor must not write into it."""
 
 INFER_STAGE = "infer"
 """The stage name given to the progress callback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who is told about a walk, and who may stop it.
+
+    Attributes:
+        progress: told ``("infer", windows done, windows in all)``, starting with 0.
+        cancelled: asked before each batch of windows.
+        on_window: told the seconds of each window (of a batch: its equal share).
+    """
+
+    progress: Progress | None = None
+    cancelled: CancelCheck | None = None
+    on_window: Callable[[float], None] | None = None
 
 
 def sliding_window(
@@ -44,9 +65,9 @@ def sliding_window(
         predict: the network or any callable of that shape; called under the caller's grad mode.
         image: float32 (C, X, Y, Z). Windows and the result live on its device.
         plan: window size, overlap, batch and blending.
-        progress: told ``("infer", windows done, windows in all)``, starting with 0.
-        cancelled: asked before each batch of windows.
-        on_window: told the seconds of each window (of a batch: its equal share).
+        progress: see `Watch`.
+        cancelled: see `Watch`.
+        on_window: see `Watch`.
 
     Returns:
         Raw scores, float32 (K, X, Y, Z), on the device of `image`.
@@ -56,29 +77,98 @@ def sliding_window(
         NumericalError: a window's scores hold NaN or infinity.
         ShapeError: `image` or what `predict` returns has the wrong shape.
     """
+    watch = Watch(progress=progress, cancelled=cancelled, on_window=on_window)
     padded, inside = _pad_to_window(image, plan)
-    windows = plan_windows(padded.shape[1:], plan.window, plan.overlap)
-    weights = blend_weights(plan.blend, plan.window, image.device)
-    mean: WeightedMean | None = None
-    done = 0
-    _tell(progress, done, len(windows))
-    for some in _in_batches(windows, plan.batch):
-        raise_if_cancelled(cancelled)
-        began = perf_counter()
-        scores_NKXYZ = _predict_windows(predict, padded, some)
-        mean = mean or WeightedMean(scores_NKXYZ.shape[1], padded.shape[1:], weights)
-        _add_all(mean, some, scores_NKXYZ)
-        done += len(some)
-        _tell_seconds(on_window, perf_counter() - began, len(some))
-        _tell(progress, done, len(windows))
-    assert mean is not None, "an image has at least one window"
+    mean = _walk(predict, padded, plan, WeightedMean, watch)
     return mean.result()[(slice(None), *inside)]
+
+
+def sliding_slabs(
+    predict: Predictor,
+    image: Tensor,
+    finished: Callable[[slice, Tensor], None],
+    *,
+    plan: WindowPlan,
+    watch: Watch,
+) -> None:
+    """Predict like `sliding_window`, and hand out the scores' weighted sums as they are finished.
+
+    The sums are not divided by the weights. Where a voxel's highest score is wanted, or which are
+    above 0, that division would change nothing; left out, no total of weights is kept, nor any
+    row that no later window touches.
+
+    Args:
+        predict: as for `sliding_window`.
+        image: as for `sliding_window`.
+        finished: told ``(rows, sums)``: a slice of the first axis, in order and without gaps, and
+            float32 (K, rows, Y, Z), a view that is overwritten afterwards.
+        plan: window size, overlap, batch and blending.
+        watch: who is told, who may stop.
+
+    Raises:
+        Cancelled, NumericalError, ShapeError: as `sliding_window`.
+    """
+    padded, inside = _pad_to_window(image, plan)
+
+    def without_padding(first: int, sums: Tensor) -> None:
+        low, high = inside[0].start, inside[0].stop
+        start, stop = max(first, low), min(first + sums.shape[1], high)
+        if start < stop:
+            rows = slice(start - first, stop - first)
+            finished(slice(start - low, stop - low), sums[(slice(None), rows, *inside[1:])])
+
+    def begin(channels: int, shape: torch.Size, weights: Tensor) -> FinishedSlabs:
+        return FinishedSlabs(channels, shape, weights, without_padding)
+
+    _walk(predict, padded, plan, begin, watch).close()
 
 
 def raise_if_cancelled(cancelled: CancelCheck | None) -> None:
     """Raise `Cancelled` when the caller wants to stop."""
     if cancelled is not None and cancelled():
         raise Cancelled("The segmentation was cancelled; nothing was written.")
+
+
+class _Blender(Protocol):
+    """What takes the windows' scores in."""
+
+    @property
+    def channels(self) -> int:
+        """K."""
+
+    def add(self, where: Window, scores: Tensor) -> bool:
+        """Add (K, *window); false if a score is NaN or infinite."""
+
+
+_B = TypeVar("_B", bound=_Blender)
+
+
+def _walk(
+    predict: Predictor,
+    image: Tensor,
+    plan: WindowPlan,
+    begin: Callable[[int, torch.Size, Tensor], _B],
+    watch: Watch,
+) -> _B:
+    """Add every window of `image` to a blender, begun when the first scores tell K."""
+    windows = plan_windows(image.shape[1:], plan.window, plan.overlap)
+    weights = blend_weights(plan.blend, plan.window, image.device)
+    blender: _B | None = None
+    done = 0
+    _tell(watch.progress, done, len(windows))
+    for some in _in_batches(windows, plan.batch):
+        raise_if_cancelled(watch.cancelled)
+        began = perf_counter()
+        batch_NCXYZ = _cut(image, some)
+        scores_NKXYZ = _predict(predict, batch_NCXYZ)
+        blender = blender or begin(scores_NKXYZ.shape[1], image.shape[1:], weights)
+        _add_all(blender, some, batch_NCXYZ, scores_NKXYZ)
+        del batch_NCXYZ, scores_NKXYZ  # before the next window needs the room
+        done += len(some)
+        _tell_seconds(watch.on_window, perf_counter() - began, len(some))
+        _tell(watch.progress, done, len(windows))
+    assert blender is not None, "an image has at least one window"
+    return blender
 
 
 def _pad_to_window(image: Tensor, plan: WindowPlan) -> tuple[Tensor, Window]:
@@ -101,48 +191,47 @@ def _in_batches(windows: tuple[Window, ...], batch: int) -> list[tuple[Window, .
     return [windows[i : i + batch] for i in range(0, len(windows), batch)]
 
 
-def _predict_windows(predict: Predictor, image: Tensor, some: tuple[Window, ...]) -> Tensor:
-    """Scores (N, K, *window) of N windows, checked for shape and finite values."""
-    batch_NCXYZ = torch.stack([image[(slice(None), *where)] for where in some])
+def _cut(image: Tensor, some: tuple[Window, ...]) -> Tensor:
+    """The windows (N, C, *window); a single one is a view, for the network copies it anyway."""
+    cuts = [image[(slice(None), *where)] for where in some]
+    return cuts[0].unsqueeze(0) if len(cuts) == 1 else torch.stack(cuts)
+
+
+def _predict(predict: Predictor, batch_NCXYZ: Tensor) -> Tensor:
+    """Scores (N, K, *window) of N windows, checked for their shape."""
     scores = predict(batch_NCXYZ)
-    expected = (len(some), *batch_NCXYZ.shape[2:])
+    expected = (batch_NCXYZ.shape[0], *batch_NCXYZ.shape[2:])
     if scores.ndim != batch_NCXYZ.ndim or (scores.shape[0], *scores.shape[2:]) != expected:
         raise ShapeError(
             f"The network must answer (N, K, *window) for windows {tuple(batch_NCXYZ.shape)}, "
             f"it answered {tuple(scores.shape)}."
         )
-    if not _is_finite(scores):
-        raise NumericalError(_explain(batch_NCXYZ, scores, some))
     return scores
 
 
-def _is_finite(values: Tensor) -> bool:
-    """Whether no value is NaN or infinite: one pass, no mask in memory (NaN wins in aminmax)."""
-    low, high = torch.aminmax(values.detach())
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+def _add_all(
+    blender: _Blender, some: tuple[Window, ...], batch_NCXYZ: Tensor, scores_NKXYZ: Tensor
+) -> None:
+    if scores_NKXYZ.shape[1] != blender.channels:
+        raise ShapeError(
+            f"The network answered {blender.channels} classes for one window and "
+            f"{scores_NKXYZ.shape[1]} for another; every window needs the same."
+        )
+    for where, image, scores in zip(some, batch_NCXYZ, scores_NKXYZ, strict=True):
+        if not blender.add(where, scores):
+            raise NumericalError(_explain(image, scores, where))
 
 
-def _explain(batch_NCXYZ: Tensor, scores: Tensor, some: tuple[Window, ...]) -> str:
+def _explain(image: Tensor, scores: Tensor, where: Window) -> str:
     """Which window went wrong, and why it probably did."""
-    guilty = next(i for i in range(len(some)) if not _is_finite(scores[i]))
-    corner = ", ".join(f"{where.start}:{where.stop}" for where in some[guilty])
-    if not _is_finite(batch_NCXYZ[guilty]):
+    corner = ", ".join(f"{side.start}:{side.stop}" for side in where)
+    if not bool(torch.isfinite(image).all()):
         cause = "its input already holds NaN or infinity; check the images and their normalisation"
     elif scores.dtype != torch.float32:
         cause = f"the network ran in {scores.dtype}; run it in float32"
     else:
         cause = "the network made it from finite input; its weights are damaged or diverged"
     return f"Scores of window [{corner}] hold NaN or infinity: {cause}."
-
-
-def _add_all(mean: WeightedMean, some: tuple[Window, ...], scores_NKXYZ: Tensor) -> None:
-    if scores_NKXYZ.shape[1] != mean.channels:
-        raise ShapeError(
-            f"The network answered {mean.channels} classes for one window and "
-            f"{scores_NKXYZ.shape[1]} for another; every window needs the same."
-        )
-    for where, scores in zip(some, scores_NKXYZ, strict=True):
-        mean.add(where, scores)
 
 
 def _tell(progress: Progress | None, done: int, total: int) -> None:

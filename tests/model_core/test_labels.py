@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,6 +126,13 @@ class TestRegionsAndVolumes:
         assert L.volumes_ml(labels, 0.5) == {
             "NCR": 1.0, "ED": 1.5, "ET": 3.5, "WT": 6.0, "TC": 4.5,
         }  # fmt: skip
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_the_box_around_all_labels(self, order: Literal["C", "F"]) -> None:
+        labels = np.zeros((5, 6, 7), np.uint8, order=order)
+        labels[1, 4, 2], labels[3, 2, 2] = 3, 1
+        assert L.labelled_box(labels) == (slice(1, 4), slice(2, 5), slice(2, 3))
+        assert L.labelled_box(labels * 0) == (slice(0, 1),) * 3
 
     def test_every_label_has_a_name_a_meaning_and_its_own_colour(self) -> None:
         assert set(L.LABEL_NAMES) == set(L.LABEL_MEANINGS) == set(L.LABEL_COLOURS) == set(Label)

@@ -62,7 +62,8 @@ def segmamba(monkeypatch: pytest.MonkeyPatch, models_folder: Path) -> Callable[.
     monkeypatch.setenv("SEGMAMBA_MODELS", str(models_folder))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("SEGMAMBA_DEBUG", raising=False)
-    monkeypatch.delenv("SEGMAMBA_SCAN_BACKEND", raising=False)
+    for name in ("SCAN_BACKEND", "PRECISION", "THREADS", "MEMORY_LIMIT_MB"):
+        monkeypatch.delenv(f"SEGMAMBA_{name}", raising=False)
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -154,3 +154,62 @@ def test_a_silent_nvidia_smi_costs_only_its_own_figures(
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert doctor._nvidia_smi() == {}
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize(
+    ("features", "named", "expected"),
+    [
+        ({"avx512_bf16": True}, "", "bfloat16 (avx512_bf16)"),
+        ({"amx_bf16": True, "avx512_bf16": True}, "auto", "bfloat16 (amx_bf16)"),
+        ({"avx2": True}, "", "float32"),
+        ({"avx2": True}, "bfloat16", "bfloat16 (emulated: slower)"),
+        ({"avx512_bf16": True}, "float32", "float32"),
+    ],
+)
+def test_one_line_says_what_is_computed_how_and_how_to_switch(
+    segmamba: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    features: dict[str, bool],
+    named: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("model_core.precision.cpu_features", lambda: features)
+    monkeypatch.setenv("SEGMAMBA_PRECISION", named)
+    findings = doctor.Findings()
+    doctor._examine_precision(findings)
+    assert findings.precision == {"cpu": expected}
+    line = doctor.precision_line("cpu", expected)
+    assert f"convolutions: {expected}, Mamba and norms: float32" in line
+    other = "float32" if expected.startswith("bfloat16") else "bfloat16"
+    assert f"SEGMAMBA_PRECISION={other}" in line
+    assert "\n" not in line
+
+
+@pytest.mark.usefixtures("healthy")
+def test_the_doctor_shows_what_of_the_machine_may_be_used(
+    segmamba: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_core.cpu.usable_cpus", lambda *_: 3)
+    monkeypatch.setattr("model_core.cpu.memory_limit_bytes", lambda *_: 5 * 2**30)
+    monkeypatch.setattr("model_core.cpu.cpu_features", lambda *_: {"avx2": True, "avx512": False})
+    done = segmamba("doctor")
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line.strip())
+    assert rows["usable_cpus"].strip() == "3"
+    assert rows["memory_limit_gib"].strip() == "5.0"
+    assert rows["instructions"].strip() == "avx2"
+    assert "convolutions: " in done.stdout
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEGMAMBA_PRECISION", "float8"), ("SEGMAMBA_THREADS", "many")]
+)
+def test_a_variable_that_would_stop_every_command_is_a_problem(
+    segmamba: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    found, code = findings(segmamba)
+    assert code == 1
+    assert name in str(found["problems"])
+    assert value in str(found["problems"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model_core.errors import OptionError, StudyError
+from model_core.imaging import preprocess
 from model_core.imaging.grid import Grid
 from model_core.imaging.nifti import read_label_map, write_nifti
 from model_core.imaging.orientation import turn
@@ -205,6 +206,25 @@ def test_deciding_on_the_box_equals_deciding_on_the_native_grid() -> None:
     on_native = prepared.restore_scores(scores, (1.0, 0, 0, 0)).argmax(axis=0)
     on_box = prepared.paste(prepared.scores_on_box(scores).argmax(axis=0).astype(np.uint8))
     np.testing.assert_array_equal(on_box, on_native)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.3, 1.7, 1.4), (0.7, 0.4, 0.9)])
+@pytest.mark.parametrize("slab_bytes", [1, 3000, 2**26])
+def test_slabs_of_scores_are_the_scores_on_the_box(
+    monkeypatch: pytest.MonkeyPatch, slab_bytes: int, spacing: Any
+) -> None:
+    """In order and without gaps, for the same, a coarser and a finer model."""
+    monkeypatch.setattr(preprocess, "_SLAB_BYTES", slab_bytes)
+    prepared = prepare(random_study(SHAPE), spec(spacing_mm=spacing))
+    scores = np.random.default_rng(5).standard_normal((3, *prepared.image.shape[1:]))
+    slabs = list(prepared.scores_by_slab(scores.astype(np.float32)))
+    stops = [0, *(rows.stop for rows, _ in slabs)]
+    assert [rows.start for rows, _ in slabs] == stops[:-1]
+    whole = prepared.scores_on_box(scores.astype(np.float32))
+    joined = np.concatenate([part for _, part in slabs], axis=1)
+    np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-6)
+    if slab_bytes == 1 and spacing == (2.3, 1.7, 1.4):
+        assert len(slabs) == prepared.box_grid.shape[0]
 
 
 def test_a_ball_survives_the_way_to_the_model_and_back_through_another_spacing() -> None:

@@ -60,6 +60,15 @@ def test_an_unusable_file_is_named_by_its_contrast() -> None:
         load_study({**sources, "flair": b"no image"})
 
 
+def test_of_several_unusable_files_the_first_contrast_is_named() -> None:
+    """Though all are read at once."""
+    sources: dict[Any, Any] = dict.fromkeys(("flair", "t2", "t1ce"), b"no image")
+    sources["t1"] = nifti_bytes(random_image())
+    for _ in range(5):
+        with pytest.raises(ImageError, match=r"^t1ce: "):
+            load_study(sources)
+
+
 @pytest.mark.parametrize(
     ("volume", "message"),
     [

@@ -1,4 +1,4 @@
-"""Window weights and the weighted mean they form."""
+"""Window weights, the weighted mean they form, and the sums that are handed out early."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from monai.data.utils import compute_importance_map
 
 from model_core.inference.blending import (
     WEIGHT_FLOOR,
+    FinishedSlabs,
     WeightedMean,
     blend_weights,
     gaussian_weights,
@@ -50,3 +51,43 @@ def test_the_scores_handed_over_are_not_changed_and_no_graph_is_kept():
     mean.add((slice(0, 2),), scores)
     assert torch.equal(scores, torch.full((1, 2), 2.0))
     assert not mean.result().requires_grad
+
+
+def test_a_score_that_is_no_number_is_told_at_once():
+    mean = WeightedMean(1, (4,), torch.ones(2))
+    assert mean.add((slice(0, 2),), torch.ones(1, 2))
+    assert not mean.add((slice(2, 4),), torch.tensor([[1.0, float("nan")]]))
+
+
+@pytest.mark.parametrize("starts", [[0], [0, 1, 2, 3], [0, 2, 3], [0, 4], [0, 0, 3, 3]])
+def test_slabs_are_the_sums_in_order_without_gaps(starts):
+    """Whatever the steps, with the ring of rows wrapping at other places than the windows."""
+    generator = torch.Generator().manual_seed(7)
+    weights = torch.rand(4, 5, generator=generator)
+    rows = starts[-1] + 4
+    expected, handed_out = torch.zeros(2, rows, 5), []
+    slabs = FinishedSlabs(
+        2, (rows, 5), weights, lambda first, sums: handed_out.append((first, sums.clone()))
+    )
+    for start in starts:
+        scores = torch.rand(2, 4, 5, generator=generator)
+        expected[:, start : start + 4] += scores * weights
+        assert slabs.add((slice(start, start + 4), slice(0, 5)), scores)
+        # Nothing that a later window could touch has left.
+        assert sum(sums.shape[1] for _, sums in handed_out) <= start
+    slabs.close()
+    firsts = [first for first, _ in handed_out]
+    lengths = [sums.shape[1] for _, sums in handed_out]
+    assert firsts == [sum(lengths[:i]) for i in range(len(lengths))]
+    torch.testing.assert_close(
+        torch.cat([sums for _, sums in handed_out], 1), expected, rtol=1e-6, atol=0
+    )
+
+
+def test_slabs_tell_a_bad_score_in_either_part_of_a_wrapped_window():
+    for bad in (0, 3):
+        slabs = FinishedSlabs(1, (6, 2), torch.ones(4, 2), lambda first, sums: None)
+        slabs.add((slice(0, 4), slice(0, 2)), torch.ones(1, 4, 2))
+        scores = torch.ones(1, 4, 2)
+        scores[0, bad, 1] = float("inf")
+        assert not slabs.add((slice(2, 6), slice(0, 2)), scores)

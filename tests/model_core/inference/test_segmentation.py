@@ -38,6 +38,9 @@ def make_result(labels, scheme="brats2023"):
         weights_sha256="ab" * 32,
         backend="torch",
         device="cpu",
+        precision="bfloat16",
+        window_choice="whole",
+        window=(32, 48, 16),
         tta={"mode": "fast", "passes": 4, "averaged": "logits"},
         warnings=("t1: something odd",),
         postprocess_report=steps,
@@ -51,6 +54,7 @@ def make_result(labels, scheme="brats2023"):
         ("label_scheme", "brats2024", "brats2021, brats2023"),
         ("postprocess", 1, "True, False"),
         ("postprocess", "no", "True, False"),
+        ("window", "largest", "card, whole"),
     ],
 )
 def test_options_outside_their_values_are_refused_with_those_allowed(argument, value, allowed):
@@ -93,6 +97,8 @@ def test_the_report_is_plain_json_with_every_figure_of_the_result(labels):
         "weights_sha256": "ab" * 32,
         "backend": "torch",
         "device": "cpu",
+        "precision": "bfloat16",
+        "window": {"choice": "whole", "shape": [32, 48, 16]},
         "tta": {"mode": "fast", "passes": 4, "averaged": "logits"},
         "label_scheme": "brats2023",
         "labels": label_table("brats2023"),

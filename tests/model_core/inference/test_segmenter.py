@@ -10,11 +10,17 @@ import torch
 from torch import nn
 
 from model_core.checkpoints import Bundle, ModelCard
-from model_core.errors import BackendError, Cancelled, NumericalError, OptionError
+from model_core.errors import (
+    BackendError,
+    Cancelled,
+    MemoryLimitError,
+    NumericalError,
+    OptionError,
+)
 from model_core.imaging.study import make_study
 from model_core.imaging.volume import Volume
 from model_core.inference.segmenter import Segmenter, SegmentOptions
-from model_core.ops import resolve_backend
+from model_core.ops import available_backends, resolve_backend
 from model_core.types import CONTRASTS
 
 SHAPE = (22, 18, 14)
@@ -72,9 +78,9 @@ class Sides(nn.Module):
         return torch.roll(batch, 1, dims=2)
 
 
-def make_segmenter(module=None, *, backend="torch", **changes):
+def make_segmenter(module=None, *, backend="torch", precision=None, limit=None, **changes):
     bundle = Bundle(network=module or Brightest(), card=make_card(**changes), path=Path())
-    return Segmenter(bundle, backend=backend)
+    return Segmenter(bundle, backend=backend, precision=precision, memory_limit_mb=limit)
 
 
 def make_head(seed=0):
@@ -371,6 +377,8 @@ def test_the_report_is_plain_json_and_says_how_the_result_came_about(study):
     assert (report["model"], report["model_version"]) == ("stand-in", "7")
     assert report["weights_sha256"] == "ab" * 32
     assert (report["backend"], report["device"]) == ("torch", "cpu")
+    assert report["precision"] == result.precision
+    assert report["window"] == {"choice": "card", "shape": [8, 8, 8]}
     assert report["tta"] == {"mode": "fast", "passes": 4, "averaged": "logits"}
     assert report["volumes_ml"] == pytest.approx(dict(result.volumes_ml))
     assert set(report["stage_seconds"]) == {"prepare", "infer", "restore", "postprocess"}
@@ -379,3 +387,97 @@ def test_the_report_is_plain_json_and_says_how_the_result_came_about(study):
     assert windows["min_seconds"] <= windows["mean_seconds"] <= windows["max_seconds"]
     assert [step["name"] for step in report["postprocess"]] == ["fill_holes"]
     assert report["software"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_passes_run_in_the_precision_and_nothing_else_does(study, precision):
+    seen = []
+
+    class Looking(nn.Module):
+        def forward(self, batch):
+            seen.append((torch.is_autocast_enabled("cpu"), batch.dtype))
+            return batch
+
+    segmenter = make_segmenter(Looking(), precision=precision)
+    segmenter.warm_up()
+    result = segmenter.segment(study)
+    assert set(seen) == {(precision == "bfloat16", torch.float32)}
+    assert segmenter.precision == result.precision == result.report()["precision"] == precision
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_the_precision_is_the_environments_unless_named(monkeypatch):
+    monkeypatch.setenv("SEGMAMBA_PRECISION", "float32")
+    assert make_segmenter().precision == "float32"
+    assert make_segmenter(precision="bfloat16").precision == "bfloat16"
+    with pytest.raises(OptionError, match="float32, bfloat16"):
+        make_segmenter(precision="float16")
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_logits_in_half_precision_are_blended_as_exactly_as_any(study, arrays, dtype, backend):
+    """What the network rounds stays rounded; windows and passes add nothing to it."""
+    if available_backends()[backend] != "available":
+        pytest.skip(f"backend {backend}: {available_backends()[backend]}")
+
+    class Rounding(nn.Module):
+        def forward(self, batch):
+            return batch.to(dtype)
+
+    labels = make_segmenter(Rounding(), backend=backend).segment(study).labels
+    rounded = torch.from_numpy(zscored(arrays)).float().to(dtype).float()
+    best = rounded.sort(dim=0, descending=True).values
+    sure = (best[0] - best[1] > 1e-4).numpy()  # else the mean of equal numbers may break the tie
+    assert sure.mean() > 0.4
+    assert np.array_equal(labels[sure], rounded.argmax(dim=0).numpy()[sure])
+
+
+def test_one_window_over_the_brain_when_asked_for(study, arrays):
+    shapes = []
+
+    class Picky(nn.Module):
+        size_multiple = 4
+
+        def forward(self, batch):
+            shapes.append(tuple(batch.shape[2:]))
+            return batch
+
+    segmenter = make_segmenter(Picky())
+    result = segmenter.segment(study, SegmentOptions(window="whole"))
+    # Brain of 17 x 14 x 11 voxels, turned to S, P, L, each side up to the next multiple of 4.
+    assert shapes == [(12, 16, 20)]
+    assert result.report()["window"] == {"choice": "whole", "shape": [12, 16, 20]}
+    assert not result.warnings
+    assert np.array_equal(result.labels, brightest(arrays))
+    assert segmenter.segment(study).window == (8, 8, 8)
+
+
+def test_without_the_memory_for_it_the_cards_window_is_taken_and_said(study):
+    segmenter = make_segmenter(window=[8, 8, 8], network={"in_channels": 4, "out_channels": 4})
+    needed = segmenter.segment(study, SegmentOptions(window="whole"))
+    assert needed.window_choice == "whole"
+    least = 421  # MiB: what Python and PyTorch take, and a little
+    tight = make_segmenter(limit=least, network={"in_channels": 4, "out_channels": 4})
+    result = tight.segment(study, SegmentOptions(window="whole"))
+    assert (result.window_choice, result.window) == ("card", (8, 8, 8))
+    assert any(f"{least} MiB are allowed" in text for text in result.warnings)
+
+
+def test_a_limit_below_the_cards_window_is_refused_before_a_pass(study):
+    seen = []
+
+    class Counting(nn.Module):
+        def forward(self, batch):
+            seen.append(1)
+            return batch
+
+    segmenter = make_segmenter(Counting(), limit=100)
+    with pytest.raises(
+        MemoryLimitError, match=r"at least \d+ MiB .* got a limit of 100 MiB"
+    ) as error:
+        segmenter.segment(study)
+    assert error.value.argument == "memory_limit_mb"
+    assert not seen
+    with pytest.raises(OptionError, match="positive number of MiB"):
+        make_segmenter(limit=0)

@@ -11,7 +11,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from model_core.errors import Cancelled, NumericalError, ShapeError
-from model_core.inference.sliding_window import sliding_window
+from model_core.inference.sliding_window import Watch, sliding_slabs, sliding_window
 from model_core.inference.windows import WindowPlan
 
 OVERLAPS = [0.0, 0.25, 0.5, 0.75]
@@ -196,3 +196,54 @@ def test_an_image_of_the_wrong_rank_or_an_empty_one_is_refused(shape):
 def test_no_autograd_graph_outlives_a_window():
     network = nn.Conv3d(1, 1, 1)
     assert not sliding_window(network, torch.ones(1, 8, 8, 8), plan=plan()).requires_grad
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+@pytest.mark.parametrize("shape", [(8, 8, 8), (17, 9, 11), (3, 20, 1), (24, 5, 9)])
+def test_slabs_are_the_scores_times_a_positive_weight(shape, overlap):
+    """So they have the same signs and the same order of channels, row by row, without padding."""
+    torch.manual_seed(4)
+    network = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.InstanceNorm3d(4))
+    image, seen = noise(2, *shape), []
+    with torch.no_grad():
+        scores = sliding_window(network, image, plan=plan(overlap=overlap))
+        sliding_slabs(
+            network,
+            image,
+            lambda rows, sums: seen.append((rows, sums.clone())),
+            plan=plan(overlap=overlap),
+            watch=Watch(),
+        )
+    stops = [0, *(rows.stop for rows, _ in seen)]
+    assert [rows.start for rows, _ in seen] == stops[:-1]
+    assert stops[-1] == shape[0]
+    sums = torch.cat([part for _, part in seen], 1)
+    ratio = sums / scores
+    assert ratio.min() > 0
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
+
+
+def test_windows_never_leave_an_image_that_is_large_enough():
+    """Zeros are shown along an axis shorter than the window only, and no more than it takes."""
+    zeros = []
+
+    def network(batch):
+        zeros.append(int((batch == 0).sum()))
+        return batch
+
+    sliding_window(network, torch.ones(1, 13, 20, 8), plan=plan())
+    assert zeros == [0] * 12
+    zeros.clear()
+    sliding_window(network, torch.ones(1, 13, 20, 5), plan=plan())
+    assert zeros == [3 * 8 * 8] * 12
+
+
+def test_a_single_window_is_handed_over_without_a_copy():
+    image, shared = noise(2, 12, 8, 8), []
+
+    def network(batch):
+        shared.append(batch.untyped_storage().data_ptr() == image.untyped_storage().data_ptr())
+        return batch * 2
+
+    sliding_window(network, image, plan=plan())
+    assert shared == [True, True]
