@@ -62,7 +62,7 @@ def _card(folder: Path, _modified: int) -> dict[str, Any]:
 
 
 def bundle_loader(settings: Settings) -> SegmenterFactory:
-    """A factory of segmenters on the device and backend that the settings name."""
+    """A factory of segmenters that run as the settings say: device, backend, precision, memory."""
 
     def load(name: str) -> SegmenterLike:
         folder = find_bundles().get(name)
@@ -70,9 +70,15 @@ def bundle_loader(settings: Settings) -> SegmenterFactory:
             raise BundleError(f"no bundle named {name!r} is installed")
         bundle = load_bundle(folder)
         try:
-            return Segmenter(bundle, device=_device(settings.device), backend=settings.backend)
+            return Segmenter(
+                bundle,
+                device=_device(settings.device),
+                backend=settings.backend,
+                precision=settings.precision,
+                memory_limit_mb=settings.memory_limit_mb,
+            )
         except OptionError as error:
-            # The operator chose the device and the backend, so this is not the caller's fault.
+            # The operator chose how the network runs, so this is not the caller's fault.
             raise BackendError(str(error)) from error
 
     return load

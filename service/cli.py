@@ -33,12 +33,39 @@ def serve(
     backend: Annotated[
         str | None, typer.Option(help="Scan backend to force.", show_default="the best one")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Arithmetic of the convolutions: auto, float32 or bfloat16.", show_default="auto"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads of the network.", show_default="the processors granted"),
+    ] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MB",
+            help="MiB that the process may hold while it segments.",
+            show_default="what the system grants",
+        ),
+    ] = None,
 ) -> None:
     """Answer segmentation requests over HTTP until stopped (SIGTERM or Ctrl+C).
 
     Every other setting comes from the environment, prefix SEGMAMBA_; an option given here wins.
     """
-    given = {"host": host, "port": port, "model": model, "device": device, "backend": backend}
+    given = {
+        "host": host,
+        "port": port,
+        "model": model,
+        "device": device,
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+        "memory_limit_mb": memory_limit,
+    }
     run_server(read_settings(_present(given)))
 
 

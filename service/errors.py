@@ -147,6 +147,9 @@ PROBLEM_TABLE: Final[dict[type[BaseException], ProblemKind]] = {
     core.OptionError: ProblemKind(
         cause="option", status=422, title="An option is outside its allowed values"
     ),
+    core.MemoryLimitError: ProblemKind(
+        cause="out-of-memory", status=503, title="More memory is needed than may be used"
+    ),
     core.InputError: ProblemKind(cause="input", status=422, title="The input cannot be used"),
     core.ShapeError: ProblemKind(
         cause="shape", status=422, title="The network cannot take this shape"
@@ -159,6 +162,9 @@ PROBLEM_TABLE: Final[dict[type[BaseException], ProblemKind]] = {
     ),
     core.BackendError: ProblemKind(
         cause="backend", status=500, title="The scan backend cannot run here", public=False
+    ),
+    core.KernelMemoryError: ProblemKind(
+        cause="out-of-memory", status=503, title="Not enough memory", public=False
     ),
     core.Cancelled: ProblemKind(
         cause="cancelled", status=503, title="The segmentation was stopped"

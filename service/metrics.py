@@ -36,6 +36,7 @@ class ModelInfo(NamedTuple):
     version: str
     backend: str
     device: str
+    precision: str
 
 
 class ServiceMetrics:
@@ -129,7 +130,7 @@ class _BackendInfo(Collector):
         """One sample per model in memory."""
         family = GaugeMetricFamily(
             "segmamba_backend_info",
-            "1 for each model in memory: its version, scan backend and device.",
+            "1 for each model in memory: its version, backend, device and precision.",
             labels=ModelInfo._fields,
         )
         for info in self._models():

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from model_core.inference.adaptive import WINDOW_CHOICES
 from model_core.types import CONTRASTS, LABEL_SCHEMES, TTA_MODES
 from service.errors import HTTP_KINDS, INTERNAL, PROBLEM_MEDIA_TYPE, PROBLEM_TABLE, ProblemKind
 from service.schemas import Problem, SegmentationAnswer
@@ -116,6 +117,8 @@ SEGMENTATION_EXAMPLE: Final[dict[str, Any]] = {
     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "backend": "native",
     "device": "cpu",
+    "precision": "bfloat16",
+    "window": {"choice": "card", "shape": [128, 128, 128]},
     "label_scheme": "brats2021",
     "tta": {"mode": "none", "passes": 1, "averaged": "logits"},
     "labels": [
@@ -149,6 +152,8 @@ _TEXT_HEADERS: Final = {
     "X-Segmamba-Weights-SHA256": "SHA-256 of its weights file.",
     "X-Segmamba-Backend": "The scan backend that really ran.",
     "X-Segmamba-Device": "The device that ran it.",
+    "X-Segmamba-Precision": "Arithmetic of its convolutions: float32 or bfloat16.",
+    "X-Segmamba-Window": "JSON object: whose window was taken (card or whole) and its voxels.",
     "X-Segmamba-Label-Scheme": "brats2021 (ET is 4) or brats2023 (ET is 3).",
     "X-Segmamba-Volumes-ML": "JSON object: millilitres of NCR, ED, ET, WT and TC.",
     "X-Segmamba-Timings": "JSON object: seconds per stage.",
@@ -216,6 +221,7 @@ SEGMENT_REQUEST: Final[dict[str, Any]] = {
                         "tta": {"type": "string", "enum": list(TTA_MODES)},
                         "label_scheme": {"type": "string", "enum": list(LABEL_SCHEMES)},
                         "postprocess": {"type": "string", "enum": ["true", "false"]},
+                        "window": {"type": "string", "enum": list(WINDOW_CHOICES)},
                     },
                 },
             }

@@ -48,6 +48,10 @@ class SegmenterLike(Protocol):
     def device(self) -> str:
         """Where the network runs."""
 
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the network's convolutions."""
+
     def segment(
         self,
         study: Study,
@@ -96,10 +100,16 @@ class ModelRegistry:
             return tuple(self._loaded)
 
     def loaded_info(self) -> tuple[ModelInfo, ...]:
-        """Version, scan backend and device of every model in memory."""
+        """Version, scan backend, device and precision of every model in memory."""
         with self._lock:
             return tuple(
-                ModelInfo(name, segmenter.card.version, segmenter.backend, segmenter.device)
+                ModelInfo(
+                    name,
+                    segmenter.card.version,
+                    segmenter.backend,
+                    segmenter.device,
+                    segmenter.precision,
+                )
                 for name, segmenter in self._loaded.items()
             )
 
@@ -138,6 +148,7 @@ class ModelRegistry:
                 "model": name,
                 "backend": segmenter.backend,
                 "device": segmenter.device,
+                "precision": segmenter.precision,
                 "seconds": round(watch.seconds(), 3),
             },
         )

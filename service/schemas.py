@@ -100,6 +100,13 @@ class WindowSpread(BaseModel):
     max_seconds: float
 
 
+class WindowRecord(BaseModel):
+    """The window that the network saw."""
+
+    choice: Literal["card", "whole"] = Field(description="The card's, or one over the brain.")
+    shape: list[int] = Field(description="Voxels along the axes of the model's orientation.")
+
+
 class TtaRecord(BaseModel):
     """Test-time augmentation as it was done."""
 
@@ -119,6 +126,8 @@ class SegmentationAnswer(BaseModel):
     weights_sha256: str
     backend: str = Field(description="The scan backend that really ran.")
     device: str
+    precision: str = Field(description="Arithmetic of the convolutions: float32 or bfloat16.")
+    window: WindowRecord
     tta: TtaRecord
     label_scheme: LabelScheme
     labels: list[LabelRow]

@@ -33,6 +33,21 @@ class Settings(BaseSettings):
         default=None,
         description="Scan backend to force; the best one for the device when unset.",
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Arithmetic of the convolutions; auto: bfloat16 where the CPU is made for it.",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of the network; the processors granted to the process when unset.",
+    )
+    memory_limit_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="MiB that the process may hold while it segments; what the system grants when "
+        "unset. A window over the whole brain keeps below it.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

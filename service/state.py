@@ -8,6 +8,7 @@ import threading
 from anyio import CapacityLimiter
 from starlette.requests import Request
 
+from model_core.cpu import limit_threads
 from model_core.types import CancelCheck
 from service.errors import NotReadyError, ShuttingDownError, problem_kind
 from service.metrics import ServiceMetrics
@@ -78,6 +79,8 @@ class Service:
 
     def _warm_up(self, _cancelled: CancelCheck) -> None:
         try:
+            # here, because OpenMP counts threads anew for each thread that computes
+            limit_threads(self.settings.threads)
             self.acquire(self.registry.default)
         except Exception as error:
             kind = problem_kind(error)

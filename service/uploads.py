@@ -26,7 +26,7 @@ from service.errors import (
     UploadTooLargeError,
 )
 
-OPTION_FIELDS: Final = ("model", "tta", "label_scheme", "postprocess")
+OPTION_FIELDS: Final = ("model", "tta", "label_scheme", "postprocess", "window")
 OPTION_BYTES: Final = 256
 FRAMING_BYTES: Final = 64 * 1024
 """Allowance for boundaries, part headers and options on top of the images."""

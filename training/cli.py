@@ -57,8 +57,18 @@ def start(  # noqa: PLR0913 - one parameter per command-line option
         Path | None, typer.Option(help="Folder of prepared cases, shared by runs.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Arithmetic of the convolutions: float32, bfloat16, or auto, which takes what is "
+            "fast here (default: the recipe's)."
+        ),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads for the network (default: all cores).")
+        int | None,
+        typer.Option(
+            help="CPU threads for the network (default: the processors that this process may use)."
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option(help="Processes that prepare patches; 0: none (little shared memory).")
@@ -70,17 +80,15 @@ def start(  # noqa: PLR0913 - one parameter per command-line option
     if data is None:
         raise OptionError("data", expected="a folder", got="none", way_out="Give --data FOLDER.")
     # torch is imported only when something is trained: --help stays quick
-    import torch
-
     from model_core.allocator import keep_freed_memory
+    from model_core.cpu import limit_threads
     from training import run as runs
     from training.recipes import recipe as recipe_named
     from training.trainer import RunOptions
 
     keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    settings = _settings(set_ or [], steps=steps, max_minutes=max_minutes)
+    limit_threads(threads)
+    settings = _settings(set_ or [], steps=steps, max_minutes=max_minutes, precision=precision)
     request = runs.RunRequest(
         data=data,
         results=out,
@@ -142,7 +150,7 @@ def export(
     Console(highlight=False, soft_wrap=True).print(f"bundle written: {to}")
 
 
-def _settings(pairs: list[str], **direct: float | None) -> dict[str, Any]:
+def _settings(pairs: list[str], **direct: float | str | None) -> dict[str, Any]:
     """Settings by name: ``--set NAME=VALUE`` pairs, then the options that were given."""
     settings: dict[str, Any] = {}
     for pair in pairs:

@@ -17,11 +17,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from model_core.errors import OptionError
 from model_core.postprocess import parse_steps
+from model_core.precision import resolve_precision
 from model_core.types import CONTRASTS, Contrast, Shape3, Spacing
 
 Heads = Literal["labels", "regions"]
 NetworkName = Literal["segmamba", "segmamba-brtm", "lightm-unet"]
-Precision = Literal["float32", "bfloat16"]
+Arithmetic = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,9 @@ class TrainConfig:
     ema_decay: float = 0.995
     seed: int = 0
     # how the arithmetic is done
-    precision: Precision = "float32"
+    precision: Arithmetic = "float32"
+    """Of the convolutions; weights, optimiser, norms' statistics, Mamba and loss stay float32.
+    ``auto`` is what is fast on the machine that starts the run: a run keeps it when it moves."""
     channels_last: bool = True
     # how it is judged
     window: Shape3 | None = None
@@ -127,6 +130,10 @@ class TrainConfig:
     def sliding_window(self) -> Shape3:
         """Window (voxels) that validation and the exported model slide over a study."""
         return self.window or self.patch
+
+    def settled(self, device: str) -> TrainConfig:
+        """The same config with ``auto`` replaced by what it means on `device`, here and now."""
+        return dataclasses.replace(self, precision=resolve_precision(device, self.precision))
 
     def to_json(self) -> dict[str, Any]:
         """The config in JSON's own types; `from_json` gives an equal config back."""

@@ -20,6 +20,7 @@ from torch import nn
 
 from model_core.errors import NumericalError
 from model_core.networks import build_network
+from model_core.precision import at_precision, resolve_precision
 from training import checkpoint
 from training.cases import CachedCase
 from training.config import TrainConfig
@@ -29,7 +30,7 @@ from training.optim import build_optimiser, learning_rate, progress
 from training.reporter import Reporter, StepReport
 from training.run_folder import RunFolder
 from training.sampler import Batch, batches
-from training.validate import autocast, validate
+from training.validate import validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +82,12 @@ class Trainer:
         options: RunOptions | None = None,
         reporter: Reporter | None = None,
     ) -> None:
-        self.config, self.cases, self.folder = config, cases, folder
         self.options = options or RunOptions()
+        self.config = config = config.settled(self.options.device)
+        self.cases, self.folder = cases, folder
         self.reporter = reporter or Reporter()
         self.device = torch.device(self.options.device)
+        self._precision = resolve_precision(self.device, config.precision)
         self._layout = torch.channels_last_3d if config.channels_last else torch.contiguous_format
         torch.manual_seed(config.seed)
         network = build_network(config.network, **config.network_args).to(self.device)
@@ -200,7 +203,7 @@ class Trainer:
         """Add one micro-batch's gradient; gives its share of the step's loss."""
         images = batch[0].to(self.device, memory_format=self._layout)
         labels = batch[1].to(self.device)
-        with autocast(self.config, self.device):
+        with at_precision(self.device, self._precision):
             logits = self.network(images)
         loss = self.loss(logits, labels) * share
         loss.backward()

@@ -22,6 +22,7 @@ from model_core.inference.sliding_window import sliding_window
 from model_core.inference.windows import WindowPlan
 from model_core.labels import REGIONS, decode_scores, region_mask
 from model_core.metrics import CaseMetrics, dice, evaluate_case
+from model_core.precision import at_precision, resolve_precision
 from training.cases import CachedCase
 from training.config import TrainConfig
 from training.naming import shown_names
@@ -91,19 +92,14 @@ def predict_labels(
     """Labels (X, Y, Z), internal numbering, of a prepared image (C, X, Y, Z)."""
     device = next(network.parameters()).device
     plan = WindowPlan(window=config.sliding_window, overlap=overlap, batch=1)
+    precision = resolve_precision(device, config.precision)
     layout = torch.channels_last_3d if config.channels_last else torch.contiguous_format
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
         windows = windows.to(device, memory_format=layout)
-        with autocast(config, device):
+        with at_precision(device, precision):
             scores: torch.Tensor = network(windows)
         return scores.float().cpu()
 
     scores = sliding_window(predict, torch.from_numpy(image), plan=plan)
     return decode_scores(scores.numpy(), config.heads, config.outputs)
-
-
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """The run's arithmetic: bfloat16 where the config asks for it."""
-    on = config.precision == "bfloat16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)

@@ -10,10 +10,20 @@ import typer
 from rich.table import Table
 
 from model_core.cli import examples, out, say_warning
+from model_core.cli.engine import Engine, engine_line, make_segmenter
 from model_core.cli.interrupt import stop_on_interrupt
-from model_core.cli.options import Backend, Device, Mirroring, Model
+from model_core.cli.options import (
+    Backend,
+    Device,
+    MemoryLimit,
+    Mirroring,
+    Model,
+    Precision,
+    Threads,
+    Window,
+)
 from model_core.cli.outputs import Targets
-from model_core.cli.segment import Job, make_segmenter, process
+from model_core.cli.segment import Job, process
 from model_core.cli.show import VOLUME_MEANINGS, Outcome, StudyProgress, show_paths, stages_line
 from model_core.types import CONTRASTS
 
@@ -24,16 +34,24 @@ if TYPE_CHECKING:
     from model_core.types import Shape3
 
 
-@examples("segmamba demo", "segmamba demo --seed 7 --tta full -o /tmp/demo")
-def demo(
+@examples(
+    "segmamba demo",
+    "segmamba demo --seed 7 --tta full -o /tmp/demo",
+    "segmamba demo --precision float32 --threads 1   (how long would it take with less?)",
+)
+def demo(  # noqa: PLR0913 - each parameter is an option of the command
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the study and the results.")
     ] = Path("build/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Which phantom to generate.")] = 0,
     model: Model = None,
     tta: Mirroring = None,
+    window: Window = None,
     device: Device = "auto",
     backend: Backend = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
     """Segment a generated sample study and compare the result with its known truth.
 
@@ -43,8 +61,12 @@ def demo(
     from model_core.inference.segmenter import SegmentOptions
     from model_core.phantom import FULL_SHAPE
 
-    segmenter = make_segmenter(model, device, backend)
-    run_demo(segmenter, SegmentOptions(tta=tta), output, seed=seed, shape=FULL_SHAPE)
+    engine = Engine(
+        model=model, device=device, backend=backend, precision=precision, threads=threads,
+        memory_limit_mb=memory_limit,
+    )  # fmt: skip
+    options = SegmentOptions(tta=tta, window=window)
+    run_demo(make_segmenter(engine), options, output, seed=seed, shape=FULL_SHAPE)
 
 
 def run_demo(
@@ -85,10 +107,8 @@ def _show(
     generated: float,
 ) -> None:
     console, result = out(), outcome.result
-    console.print(
-        f"Model {result.model} {result.model_version}, scan backend {result.backend} on "
-        f"{result.device}"
-    )
+    engine = engine_line(result)
+    console.print(f"Model {result.model} {result.model_version}, {engine}", soft_wrap=True)
     dice = _dice(targets.label_map, truth)
     table = Table(box=None, padding=(0, 2))
     for column in ("region", "found mL", "true mL", "Dice"):

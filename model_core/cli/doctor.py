@@ -36,6 +36,7 @@ class Findings:
     gpus: list[dict[str, str]] = field(default_factory=list)
     backends: dict[str, str] = field(default_factory=dict)
     selected: dict[str, str] = field(default_factory=dict)
+    precision: dict[str, str] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -51,11 +52,12 @@ class Findings:
     "segmamba doctor",
     "segmamba doctor --json | jq .selected",
     "SEGMAMBA_SCAN_BACKEND=torch segmamba doctor   (force a backend and check it)",
+    "SEGMAMBA_PRECISION=float32 segmamba doctor   (what would run with this setting)",
 )
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Tell what this machine has: versions, devices, the scan backend that really runs, models.
+    """Tell what this machine has: versions, devices, the backend and precision that run, models.
 
     Every backend that can run here is checked forward and backward against the slow reference.
     Exit code 0: a study can be segmented here; 1: it cannot, and the last lines say what to do.
@@ -72,8 +74,10 @@ def examine() -> Findings:
     """Look at everything once; never raises for something missing."""
     findings = Findings()
     _examine_versions(findings)
+    _examine_processor(findings)
     _examine_devices(findings)
     _examine_backends(findings)
+    _examine_precision(findings)
     _examine_models(findings)
     return findings
 
@@ -92,15 +96,37 @@ def _installed(package: str) -> str:
         return "missing"
 
 
-def _examine_devices(findings: Findings) -> None:
-    import torch
+def _examine_processor(findings: Findings) -> None:
+    from model_core.cpu import cpu_features, memory_limit_bytes, physical_memory_bytes, usable_cpus
+    from model_core.ops.native_library import native_build
 
+    features = [name for name, has in cpu_features().items() if has]
     findings.cpu = {
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "usable_cpus": str(usable_cpus()),
+        "threads": _threads(findings),
+        "memory_gib": f"{physical_memory_bytes() / 2**30:.1f}",
+        "memory_limit_gib": f"{memory_limit_bytes() / 2**30:.1f}",
+        "instructions": " ".join(features) or "none of avx2, avx512, avx512_bf16, amx_bf16",
+        "native_build": native_build() or "none",
     }
+
+
+def _threads(findings: Findings) -> str:
+    """The threads that a command would use; this process takes them too."""
+    from model_core.cpu import limit_threads
+
+    try:
+        return str(limit_threads())
+    except SegMambaError as error:
+        findings.problems.append(str(error))
+        return "unknown"
+
+
+def _examine_devices(findings: Findings) -> None:
+    import torch
+
     findings.versions["cuda (of torch)"] = torch.version.cuda or "none: a CPU build"
     if not torch.cuda.is_available():
         _advise_gpu(findings, torch.version.cuda)
@@ -200,6 +226,27 @@ def _advise_backends(findings: Findings) -> None:
         )
 
 
+def _examine_precision(findings: Findings) -> None:
+    from model_core.precision import describe_precision, resolve_precision
+
+    for device in ["cpu", *(["cuda"] if findings.gpus else [])]:
+        try:
+            precision = resolve_precision(device)
+        except SegMambaError as error:
+            findings.problems.append(str(error))
+            return
+        findings.precision[device] = describe_precision(device, precision)
+
+
+def precision_line(device: str, described: str) -> str:
+    """What is computed how on a device, and how to have it otherwise."""
+    other = "float32" if described.startswith("bfloat16") else "bfloat16"
+    return (
+        f"On {device}, convolutions: {described}, Mamba and norms: float32. To switch: "
+        f"--precision {other} or SEGMAMBA_PRECISION={other}"
+    )
+
+
 def _examine_models(findings: Findings) -> None:
     from model_core.checkpoints import DEFAULT_MODEL, find_bundles, read_card
 
@@ -224,6 +271,8 @@ def _show(findings: Findings) -> None:
         _table(console, "GPU", gpu)
     _table(console, "Scan backends", findings.backends)
     _table(console, "Chosen for", findings.selected)
+    for device, described in findings.precision.items():
+        console.print(precision_line(device, described), soft_wrap=True)
     _table(console, "Kernel check", {c["backend"]: _verdict(c) for c in findings.checks})
     _table(console, "Models", findings.models)
     for problem in findings.problems:
@@ -240,9 +289,10 @@ def _show(findings: Findings) -> None:
 def _verdict(check: dict[str, Any]) -> str:
     if not check["passed"]:
         return f"FAILED: {check['problem']}"
+    build = f" (build {check['build']})" if check.get("build") else ""
     return (
         f"forward and backward agree with the reference "
-        f"(relative error {check['forward_error']:.0e}, {check['backward_error']:.0e})"
+        f"(relative error {check['forward_error']:.0e}, {check['backward_error']:.0e}){build}"
     )
 
 

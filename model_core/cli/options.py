@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from model_core.cpu import MEMORY_LIMIT_VARIABLE, THREADS_VARIABLE
+from model_core.precision import PRECISION_VARIABLE
 from model_core.types import LabelScheme, Tta
 
 _FILES = "One study by its files"
@@ -82,5 +84,47 @@ Backend = Annotated[
     typer.Option(
         rich_help_panel=_RUN,
         help="Scan backend: native, torch, mamba-ssm or reference. (default: the best one here)",
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        metavar="NAME",
+        envvar=PRECISION_VARIABLE,
+        rich_help_panel=_RUN,
+        help="Arithmetic of the convolutions. auto: bfloat16 where this processor has "
+        "instructions for it (segmamba doctor tells), else float32, the exact one.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        envvar=THREADS_VARIABLE,
+        rich_help_panel=_RUN,
+        help="CPU threads; give each of several processes its share. (default: the processors "
+        "that this process may use)",
+    ),
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        min=1,
+        metavar="MB",
+        envvar=MEMORY_LIMIT_VARIABLE,
+        rich_help_panel=_RUN,
+        help="MiB that this process may hold; a study that needs more is refused before it "
+        "starts. (default: what the system grants)",
+    ),
+]
+Window = Annotated[
+    Literal["card", "whole"] | None,
+    typer.Option(
+        metavar="SIZE",
+        rich_help_panel=_RUN,
+        help="card: the window that the model was validated with. whole: one window over the "
+        "brain where memory allows, faster, and another result. (default: card)",
     ),
 ]

@@ -13,25 +13,30 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from model_core.cli import examples, say_error, say_warning
+from model_core.cli.engine import Engine, make_segmenter
 from model_core.cli.interrupt import stop_on_interrupt
 from model_core.cli.options import (
     Backend,
     Device,
     Image,
+    MemoryLimit,
     Mirroring,
     Model,
     Output,
     Overwrite,
     Postprocess,
+    Precision,
     Preview,
     Report,
     Scheme,
     StudyFolders,
+    Threads,
+    Window,
 )
 from model_core.cli.outputs import Targets, Wish, all_or_nothing, place
 from model_core.cli.show import Outcome, Row, StudyProgress, show_outcome, show_summary
 from model_core.errors import Cancelled, OptionError, SegMambaError
-from model_core.types import CONTRASTS, CancelCheck, Contrast, LabelScheme, Tta
+from model_core.types import CONTRASTS, CancelCheck, Contrast
 
 if TYPE_CHECKING:
     from model_core.imaging.study import Study
@@ -67,8 +72,12 @@ def segment(  # noqa: PLR0913 - each parameter is an option of the command
     tta: Mirroring = None,
     label_scheme: Scheme = None,
     postprocess: Postprocess = None,
+    window: Window = None,
     device: Device = "auto",
     backend: Backend = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
+    memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment brain tumours: four co-registered contrasts in, a label map on their grid out.
@@ -82,8 +91,16 @@ def segment(  # noqa: PLR0913 - each parameter is an option of the command
     jobs = gather(studies or [], files, wish)
     if len(jobs) == 1 and not overwrite:
         _refuse_existing(jobs[0].targets)
-    options = _options(tta, label_scheme, postprocess)
-    segmenter = make_segmenter(model, device, backend)
+    from model_core.inference.segmenter import SegmentOptions
+
+    options = SegmentOptions(
+        tta=tta, label_scheme=label_scheme, postprocess=postprocess, window=window
+    )
+    engine = Engine(
+        model=model, device=device, backend=backend, precision=precision, threads=threads,
+        memory_limit_mb=memory_limit,
+    )  # fmt: skip
+    segmenter = make_segmenter(engine)
     if len(jobs) == 1:
         _run_one(segmenter, jobs[0], options)
     else:
@@ -143,28 +160,6 @@ def _refuse_existing(targets: Targets) -> None:
             got=", ".join(path.name for path in targets.existing),
             way_out="Name others, or replace them with --overwrite.",
         )
-
-
-def _options(
-    tta: Tta | None, label_scheme: LabelScheme | None, postprocess: bool | None
-) -> SegmentOptions:
-    from model_core.inference.segmenter import SegmentOptions
-
-    return SegmentOptions(tta=tta, label_scheme=label_scheme, postprocess=postprocess)
-
-
-def make_segmenter(model: str | None, device: str, backend: str | None) -> Segmenter:
-    """The named model (None: the default one) on a device; ``auto`` takes CUDA where it is."""
-    import torch
-
-    from model_core.allocator import keep_freed_memory
-    from model_core.checkpoints import DEFAULT_MODEL, load_bundle
-    from model_core.inference.segmenter import Segmenter
-
-    keep_freed_memory()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Segmenter(load_bundle(model or DEFAULT_MODEL), device=device, backend=backend)
 
 
 def _run_one(segmenter: Segmenter, job: Job, options: SegmentOptions) -> None:

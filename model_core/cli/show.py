@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from model_core.cli import err, out
+from model_core.cli.engine import engine_line
 from model_core.cli.outputs import Targets
 
 if TYPE_CHECKING:
@@ -139,9 +140,10 @@ class Row:
 def show_outcome(outcome: Outcome, targets: Targets) -> None:
     """One study: what ran, the volumes, the time of each stage, where the files lie."""
     console, result = out(), outcome.result
+    engine = engine_line(result)
     console.print(
-        f"Model {result.model} {result.model_version}, scan backend {result.backend} on "
-        f"{result.device}, labels as {result.label_scheme}"
+        f"Model {result.model} {result.model_version}, {engine}, labels as {result.label_scheme}",
+        soft_wrap=True,
     )
     console.print(volumes_table(result.volumes_ml))
     console.print(stages_line(outcome.seconds), soft_wrap=True)

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from model_core.errors import Cancelled, OptionError
 from model_core.imaging.nifti import ReadLimits
 from model_core.imaging.study import Study, load_study
+from model_core.inference.adaptive import WINDOW_CHOICES, WindowChoice
 from model_core.inference.segmentation import Segmentation, SegmentOptions
 from model_core.types import CancelCheck, Contrast, LabelScheme, Tta
 from service.errors import ShuttingDownError
@@ -101,6 +102,7 @@ def parse_options(fields: Mapping[str, str]) -> SegmentOptions:
             "LabelScheme | None", _choice(fields, "label_scheme", get_args(LabelScheme))
         ),
         postprocess=_boolean(fields, "postprocess"),
+        window=cast("WindowChoice | None", _choice(fields, "window", WINDOW_CHOICES)),
     )
 
 
@@ -140,7 +142,8 @@ def _work(
     held = [study]
 
     def work(cancelled: CancelCheck) -> Outcome:
-        segmentation = service.acquire(model).segment(held.pop(), options, cancelled=cancelled)
+        segmenter = service.acquire(model)
+        segmentation = segmenter.segment(held.pop(), options, cancelled=cancelled)
         watch = Stopwatch()
         label_map = segmentation.encode()
         stages = {**segmentation.stage_seconds, "encode": watch.seconds()}
@@ -201,6 +204,10 @@ def _run_headers(segmentation: Segmentation, stages: Mapping[str, float]) -> dic
         "X-Segmamba-Weights-SHA256": segmentation.weights_sha256,
         "X-Segmamba-Backend": segmentation.backend,
         "X-Segmamba-Device": segmentation.device,
+        "X-Segmamba-Precision": segmentation.precision,
+        "X-Segmamba-Window": _compact(
+            {"choice": segmentation.window_choice, "shape": segmentation.window}
+        ),
         "X-Segmamba-Label-Scheme": segmentation.label_scheme,
         "X-Segmamba-Volumes-ML": _compact(segmentation.volumes_ml),
         "X-Segmamba-Timings": _compact(stages),

@@ -83,6 +83,7 @@ class FakeSegmenter:
         self.card = SimpleNamespace(version="1.0.0")
         self.backend = "torch"
         self.device = "cpu"
+        self.precision = "float32"
         self.windows = windows
         self.window_seconds = window_seconds
         self.on_window = on_window or (lambda _number: None)

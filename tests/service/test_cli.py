@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from model_core.cli.main import app
-from model_core.errors import OptionError
+from model_core.errors import MemoryLimitError, OptionError
+from model_core.inference.segmenter import Segmenter
 from service.bundles import bundle_loader, check_installed, installed_cards
-from service.cli import listen
+from service.cli import listen, read_settings
 from service.settings import Settings
+from tests.service.fakes import (
+    FakeSegmenter,
+    assert_problem,
+    make_settings,
+    running_app,
+    study_files,
+)
 from tests.service.servers import write_tiny_bundle
 
 
@@ -83,3 +93,76 @@ def test_a_device_or_backend_that_is_not_there_is_the_operators_fault(
 
     with pytest.raises(BackendError):
         bundle_loader(Settings(**{"device": "cpu", **wrong}))("tiny")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_and_memory_limit_reach_the_segmenter(
+    models: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen: dict[str, object] = {}
+
+    def make(bundle: object, **arguments: object) -> object:
+        seen.update(arguments)
+        return Segmenter(bundle, **arguments)
+
+    monkeypatch.setattr("service.bundles.Segmenter", make)
+    monkeypatch.setenv("SEGMAMBA_PRECISION", precision)
+    monkeypatch.setenv("SEGMAMBA_MEMORY_LIMIT_MB", "4321")
+    segmenter = bundle_loader(Settings(device="cpu"))("tiny")
+    assert segmenter.precision == precision
+    assert seen["memory_limit_mb"] == 4321
+    segmenter.warm_up()
+
+
+def test_the_options_of_the_command_win_over_the_environment(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Settings] = []
+    monkeypatch.setattr("service.cli.run_server", taken.append)
+    for name, value in (("PRECISION", "bfloat16"), ("THREADS", "2"), ("MEMORY_LIMIT_MB", "900")):
+        monkeypatch.setenv(f"SEGMAMBA_{name}", value)
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 0
+    words = ["serve", "--precision", "float32", "--threads", "7", "--memory-limit", "800"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    values = [(made.precision, made.threads, made.memory_limit_mb) for made in taken]
+    assert values == [("bfloat16", 2, 900), ("float32", 7, 800)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PRECISION", "float16"), ("THREADS", "0"), ("THREADS", "two"), ("MEMORY_LIMIT_MB", "0")],
+)
+def test_a_setting_of_the_machine_outside_its_range_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SEGMAMBA_{name}", value)
+    with pytest.raises(OptionError, match=f"SEGMAMBA_{name}"):
+        read_settings({})
+
+
+def test_the_worker_thread_gets_the_threads_of_the_settings() -> None:
+    """OpenMP keeps the number per thread: what another thread was told does not count."""
+    seen: list[tuple[str, int]] = []
+
+    def look(_number: int) -> None:
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+
+    before = torch.get_num_threads()
+    try:
+        with running_app(
+            FakeSegmenter(on_window=look), settings=make_settings(threads=3)
+        ) as client:
+            assert client.post("/segment", files=study_files()).status_code == 200
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [("inference", 3)]
+
+
+def test_a_memory_limit_that_is_too_small_is_not_the_callers_fault() -> None:
+    def refuse(_number: int) -> None:
+        raise MemoryLimitError("memory_limit_mb", expected="more", got="less", way_out="Raise it.")
+
+    with running_app(FakeSegmenter(on_window=refuse)) as client:
+        problem = client.post("/segment", files=study_files())
+        assert_problem(problem, 503, "out-of-memory")
+        assert problem.json()["way_out"] == "Raise it."

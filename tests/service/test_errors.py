@@ -43,6 +43,7 @@ def test_every_error_of_the_tree_has_an_answer(kind: type[Exception]) -> None:
         (core.NumericalError("window 3"), 500, "numerical"),
         (torch.OutOfMemoryError("CUDA out of memory"), 503, "out-of-memory"),
         (MemoryError(), 503, "out-of-memory"),
+        (core.KernelMemoryError("scratch"), 503, "out-of-memory"),
         (RecursionError("deep"), 500, "internal"),
         (errors.QueueFullError("full", retry_after=7), 503, "queue-full"),
     ],
@@ -70,8 +71,8 @@ def test_unavailable_says_when_to_come_back() -> None:
 
 def test_causes_tell_kinds_apart() -> None:
     shared = {kind.cause for kind in PROBLEM_TABLE.values()}
-    # MemoryError and its device's twin are one cause on purpose
-    assert len(shared) == len(PROBLEM_TABLE) - 1
+    # four ways to be short of memory are one cause on purpose
+    assert len(shared) == len(PROBLEM_TABLE) - 3
 
 
 @pytest.mark.parametrize("cause", sorted(kinds_by_cause()))

@@ -84,7 +84,8 @@ def test_the_form_lists_the_fields_that_are_read(small: httpx.Client) -> None:
             assert response.status_code == 200, (name, value)
     assert set(body["schema"]["required"]) == {"t1", "t1ce", "t2", "flair"}
     assert set(properties) == {
-        "t1", "t1ce", "t2", "flair", "model", "tta", "label_scheme", "postprocess"
+        "t1", "t1ce", "t2", "flair", "model", "tta", "label_scheme", "postprocess",
+        "window",
     }  # fmt: skip
 
 

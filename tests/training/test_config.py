@@ -62,3 +62,18 @@ def test_a_wrong_setting_is_refused_by_name(setting: str, value: object) -> None
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(OptionError, match="small-segmamba"):
         recipe("huge")
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_is_settled_by_the_machine_and_a_name_is_kept(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
+) -> None:
+    monkeypatch.delenv("SEGMAMBA_PRECISION", raising=False)
+    monkeypatch.setattr("model_core.precision.cpu_features", lambda: {"avx512_bf16": fast})
+    auto = small_segmamba().with_settings({"precision": "auto"})
+    assert auto.precision == "auto"
+    assert auto.settled("cpu") == small_segmamba().with_settings({"precision": expected})
+    assert auto.settled("cuda").precision == "float32"
+    for name in ("float32", "bfloat16"):
+        named = small_segmamba().with_settings({"precision": name})
+        assert named.settled("cpu") == named

@@ -190,3 +190,96 @@ def test_a_new_run_never_takes_an_old_ones_place(results: Path) -> None:
 def test_only_a_run_that_exists_is_continued(results: Path) -> None:
     with pytest.raises(OptionError, match="without --resume"):
         RunFolder.existing(results, "run")
+
+
+def test_bfloat16_trains_float32_weights_and_judges_in_float32(
+    tiny_config: TrainConfig, make_case: MakeCase, results: Path
+) -> None:
+    """Convolutions round; weights, gradients, their average and what is saved do not."""
+    config = replace(tiny_config, precision="bfloat16", steps=2)
+    machine = trainer(config, Cases(training=(make_case(),)), RunFolder.create(results, "run"))
+    inside: set[torch.dtype] = set()
+    machine.network.body.register_forward_hook(lambda _m, _i, out: inside.add(out.dtype))
+    judged: list[bool] = []
+    loss = machine.loss.forward
+
+    def judge(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        judged.append(torch.is_autocast_enabled("cpu"))
+        return loss(logits, labels)
+
+    machine.loss.forward = judge  # type: ignore[method-assign]
+    gradients = next(iter(machine.network.parameters()))
+    machine._backward(next(machine._batches())[0], 1.0)
+    assert gradients.grad is not None
+    assert gradients.grad.dtype == torch.float32
+    machine.optimiser.zero_grad()
+    machine.train()
+    assert inside == {torch.bfloat16}
+    assert judged
+    assert not any(judged)
+    saved = load_checkpoint(machine.folder.last)
+    for state in (machine.network.state_dict(), machine.ema.network.state_dict(), saved["network"]):
+        assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_bfloat16_resumes_exactly(
+    tiny_config: TrainConfig, make_case: MakeCase, results: Path
+) -> None:
+    config = replace(tiny_config, precision="bfloat16", steps=4)
+    cases = Cases(training=(make_case(),))
+    whole = trainer(config, cases, RunFolder.create(results, "whole"))
+    whole.train()
+    folder = RunFolder.create(results, "halves")
+    trainer(config, cases, folder, Stopper(2)).train()
+    second = trainer(config, cases, folder)
+    second.resume()
+    second.train()
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], value), name
+
+
+def test_bfloat16_learns_nearly_as_float32_does(
+    tiny_config: TrainConfig, make_case: MakeCase, results: Path
+) -> None:
+    config = replace(tiny_config, steps=30, learning_rate=3e-2, augmentation=NO_AUGMENTATION)
+    cases = Cases(training=(make_case(),))
+    final = {}
+    for precision in ("float32", "bfloat16"):
+        folder = RunFolder.create(results, precision)
+        trainer(replace(config, precision=precision), cases, folder).train()
+        losses = [line["loss"] for line in folder.records("step")]
+        final[precision] = sum(losses[-5:]) / 5
+        assert final[precision] < 0.6 * sum(losses[:5]) / 5
+    assert final["bfloat16"] == pytest.approx(final["float32"], rel=0.1)
+    assert final["bfloat16"] != final["float32"]
+
+
+def test_a_non_finite_loss_in_bfloat16_stops_before_the_optimiser_moves(
+    tiny_config: TrainConfig, make_case: MakeCase, results: Path
+) -> None:
+    config = replace(tiny_config, precision="bfloat16")
+    machine = trainer(config, Cases(training=(make_case(),)), RunFolder.create(results, "run"))
+    before = {name: value.clone() for name, value in machine.network.state_dict().items()}
+    (batch,) = next(machine._batches())
+    batch[0][0, 0, 0, 0, 0] = torch.inf
+    with pytest.raises(NumericalError, match="precision=float32"):
+        machine.step([batch])
+    for name, value in machine.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_settled_when_the_run_starts_and_kept(
+    tiny_config: TrainConfig,
+    make_case: MakeCase,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fast: bool,
+    expected: str,
+) -> None:
+    monkeypatch.delenv("SEGMAMBA_PRECISION", raising=False)
+    monkeypatch.setattr("model_core.precision.cpu_features", lambda: {"avx512_bf16": fast})
+    config = replace(tiny_config, precision="auto", steps=1)
+    machine = trainer(config, Cases(training=(make_case(),)), RunFolder.create(results, "run"))
+    machine.train()
+    assert load_checkpoint(machine.folder.last)["config"]["precision"] == expected
