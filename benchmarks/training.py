@@ -38,6 +38,7 @@ through mambapy's pscan.
 NOTES: Final = (
     "A step is that of the training package; only the network differs. Patches are noise, prepared "
     "beforehand. *loss* is that of the first step from the same weights.",
+    "The allocator settings of this project's programs (docs/how-to/troubleshoot.md) hold for all.",
     "Work: three times that of a forward pass (the backward pass computes two gradients).",
 )
 
