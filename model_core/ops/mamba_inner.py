@@ -25,6 +25,7 @@ from model_core.ops.causal_conv import causal_conv1d
 from model_core.ops.layout import call, kernels
 from model_core.ops.operator import operator
 from model_core.ops.scan import selective_scan
+from model_core.ops.scan_inputs import check_range
 
 _MAX_STATES: Final = 256
 _MAX_WIDTH: Final = 16
@@ -155,10 +156,13 @@ def _check(
         for name, shape, tensor in zip(weights._fields, expected, weights, strict=True):
             if tuple(tensor.shape) != shape:
                 raise ShapeError(f"mamba_inner: {name} must be {shape}, got {tuple(tensor.shape)}.")
-    if orders is not None and tuple(orders.shape) != (len(directions), length):
+    if orders is None:
+        return
+    if tuple(orders.shape) != (len(directions), length):
         raise ShapeError(
             f"mamba_inner: orders must be ({len(directions)}, {length}), got {tuple(orders.shape)}."
         )
+    check_range("mamba_inner", orders, length)
 
 
 def _too_large(weights: DirectionWeights) -> bool:

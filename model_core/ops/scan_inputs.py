@@ -89,13 +89,33 @@ def _grouped(name: str, x: torch.Tensor, sizes: tuple[int, int, int, int]) -> to
 
 
 def check_order(caller: str, order: torch.Tensor | None, length: int) -> None:
-    """Check that an order has one index per token; a kernel would read past a shorter one.
+    """Check that an order has one index per token, each of them a token's.
+
+    A kernel would read or write elsewhere otherwise. That no token comes twice is not checked.
 
     Raises:
-        ShapeError: naming the shape it should have and the one it has.
+        ShapeError: naming the shape or the range it should have and what it has.
     """
-    if order is not None and tuple(order.shape) != (length,):
+    if order is None:
+        return
+    if tuple(order.shape) != (length,):
         raise ShapeError(f"{caller}: order must be ({length},), got {tuple(order.shape)}.")
+    check_range(caller, order, length)
+
+
+def check_range(caller: str, order: torch.Tensor, length: int) -> None:
+    """Check that every index is in [0, length); not while a graph is traced, which has no values.
+
+    Raises:
+        ShapeError: an index is outside.
+    """
+    if torch.compiler.is_compiling() or not length:
+        return
+    low, high = (int(end) for end in torch.aminmax(order))
+    if low < 0 or high >= length:
+        raise ShapeError(
+            f"{caller}: order must hold indices from 0 to {length - 1}, got {low} to {high}."
+        )
 
 
 def _shape_error(name: str, expected: str, got: torch.Tensor) -> ShapeError:

@@ -71,3 +71,5 @@ def test_a_wrong_weight_is_refused() -> None:
         causal_conv1d(x, weight, bias[:4])
     with pytest.raises(ShapeError, match=r"order must be \(300,\)"):
         causal_conv1d(x, weight, bias, order=torch.arange(299))
+    with pytest.raises(ShapeError, match="got 1 to 300"):
+        causal_conv1d(x, weight, bias, order=torch.arange(300) + 1)

@@ -13,8 +13,6 @@ from model_core.errors import ShapeError
 from model_core.ops import available_backends
 from model_core.ops.mamba_inner import (
     DirectionWeights,
-    _mamba_inner,
-    _mamba_inner_backward,
     mamba_inner,
     mamba_inner_composed,
 )
@@ -173,11 +171,12 @@ class TestNative:
         stacked = [torch.stack(part) for part in zip(*weights, strict=True)]
         tracked = [x.clone().requires_grad_() for x in stacked]
         index = orders.to(torch.int32)
-        torch.library.opcheck(_mamba_inner, (xz.clone().requires_grad_(), tracked, index, True))
-        torch.library.opcheck(_mamba_inner, (xz, stacked, None, False))
-        out, states = _mamba_inner(xz, stacked, index, True)
+        forward = torch.ops.segmamba.mamba_inner.default
+        torch.library.opcheck(forward, (xz.clone().requires_grad_(), tracked, index, True))
+        torch.library.opcheck(forward, (xz, stacked, None, False))
+        out, states = forward(xz, stacked, index, True)
         arguments = (torch.randn_like(out), states, xz, stacked, index)
-        torch.library.opcheck(_mamba_inner_backward, arguments)
+        torch.library.opcheck(torch.ops.segmamba.mamba_inner_backward.default, arguments)
 
 
 @native
@@ -248,3 +247,5 @@ def test_wrong_tokens_or_orders_are_refused() -> None:
         mamba_inner(xz[0], weights, orders)
     with pytest.raises(ShapeError, match=r"orders must be \(2, 10\)"):
         mamba_inner(xz, weights, orders[:, :5])
+    with pytest.raises(ShapeError, match="indices from 0 to 9, got 1 to 10"):
+        mamba_inner(xz, weights, orders + 1)

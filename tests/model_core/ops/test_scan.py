@@ -231,3 +231,9 @@ class TestArguments:
         problem = scan_problem(8)
         with pytest.raises(ShapeError, match=r"order must be \(8,\), got \(7,\)"):
             selective_scan(**problem, backend=backend, order=torch.arange(7))
+
+    @pytest.mark.parametrize("shift", [-1, 1])
+    def test_an_order_that_points_outside_is_refused(self, backend: str, shift: int) -> None:
+        problem = scan_problem(8)
+        with pytest.raises(ShapeError, match="indices from 0 to 7"):
+            selective_scan(**problem, backend=backend, order=torch.arange(8) + shift)
