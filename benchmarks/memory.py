@@ -23,7 +23,8 @@ in float32 and bfloat16 against the authors' way. Each row is one run in a fresh
 NOTES: Final = (
     "Memory is the process's largest resident set in 10⁶ bytes, with Python, PyTorch and the "
     "weights. This project's rows with the allocator settings of its programs, which keep freed "
-    "memory for the next tensor; the others as they come. Times are of one cold run.",
+    "memory for the next tensor; the others as they come. Times are of one cold run, whatever "
+    "else ran then: they count for nothing.",
 )
 
 
