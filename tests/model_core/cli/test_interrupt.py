@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from model_core.cli.interrupt import stop_on_interrupt
+
+
+@pytest.fixture(autouse=True)
+def python_is_told() -> Iterator[None]:
+    """A shell's background job begins with Ctrl-C ignored; these tests begin with Python's own."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 def test_the_first_interrupt_asks_and_the_second_raises() -> None:
