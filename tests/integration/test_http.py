@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -407,7 +408,9 @@ def test_the_map_equals_the_command_lines_voxel_by_voxel(server: Server, place: 
         (place / f"{contrast}.nii.gz").write_bytes(data)
         arguments += [f"--{contrast}", str(place / f"{contrast}.nii.gz")]
     by_cli = place / "by_cli.nii.gz"
-    environment = {"SEGMAMBA_MODELS": str(place / "models"), "PATH": "/usr/bin:/bin"}
+    # what decides about build and precision here decides about the server's too
+    chosen = {k: v for k, v in os.environ.items() if k.startswith(("SEGMAMBA_", "ONEDNN_"))}
+    environment = {**chosen, "SEGMAMBA_MODELS": str(place / "models"), "PATH": "/usr/bin:/bin"}
     # the server's number of threads: in bfloat16 another one is another order of summation
     output = ["-o", str(by_cli), "--model", "tiny", "--device", "cpu", "--threads", "1"]
     subprocess.run(

@@ -453,7 +453,8 @@ def test_one_window_over_the_brain_when_asked_for(study, arrays):
     assert segmenter.segment(study).window == (8, 8, 8)
 
 
-def test_without_the_memory_for_it_the_cards_window_is_taken_and_said(study):
+def test_without_the_memory_for_it_the_cards_window_is_taken_and_said(study, monkeypatch):
+    monkeypatch.setenv("SEGMAMBA_PRECISION", "bfloat16")  # the limit below is meant for it
     segmenter = make_segmenter(window=[8, 8, 8], network={"in_channels": 4, "out_channels": 4})
     needed = segmenter.segment(study, SegmentOptions(window="whole"))
     assert needed.window_choice == "whole"

@@ -233,7 +233,13 @@ def blend_and_decode() -> None:
     assert labels_of(sums, "highest", (2, 0, 1), (2, 1, 3)) is not None
 
 
-PROBLEMS = (scan_and_convolve, normalise, mamba, blend_and_decode)
+def turn() -> None:
+    """Large enough, and with the tokens side by side, so that it is transposed natively."""
+    x, weight = draw(1, 37, 301, seed=7), draw(37, 4, seed=8)
+    causal_conv1d(x, weight, silu=True, backend="native")
+
+
+PROBLEMS = (scan_and_convolve, normalise, mamba, blend_and_decode, turn)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

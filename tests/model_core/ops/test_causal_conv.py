@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from model_core.errors import ShapeError
-from model_core.ops import causal_conv1d, scan_order
+from model_core.ops import causal_conv1d, resolve_backend, scan_order
 from tests.model_core.ops.problems import relative
 
 
@@ -39,6 +39,8 @@ def test_the_future_changes_nothing(backend: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_result_lies_in_memory_as_x_does_and_has_its_dtype(dtype: torch.dtype) -> None:
+    if resolve_backend("cpu") != "native":
+        pytest.skip("PyTorch lays its result out as it likes")
     x, weight, bias = problem(channels=33)
     rows = x.transpose(1, 2).contiguous().transpose(1, 2)
     true = causal_conv1d(x, weight, bias, backend="torch")
