@@ -8,14 +8,22 @@ from model_core.metrics.evaluate import (
     Spread,
     Summary,
     evaluate_case,
+    evaluate_masks,
     summarise,
     to_json,
 )
 from model_core.metrics.hausdorff import hd95, surface_hd95
-from model_core.metrics.lesionwise import LesionRules, LesionScore, LesionwiseScore, lesionwise
+from model_core.metrics.lesionwise import (
+    PLAIN_RULES,
+    LesionRules,
+    LesionScore,
+    LesionwiseScore,
+    lesionwise,
+)
 from model_core.metrics.overlap import dice, region_dice, sensitivity, specificity
 
 __all__ = [
+    "PLAIN_RULES",
     "CaseMetrics",
     "LesionRules",
     "LesionScore",
@@ -25,6 +33,7 @@ __all__ = [
     "Summary",
     "dice",
     "evaluate_case",
+    "evaluate_masks",
     "hd95",
     "lesionwise",
     "region_dice",

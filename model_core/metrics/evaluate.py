@@ -1,7 +1,8 @@
 """All scores of a case, a summary over cases, and both as one stable JSON schema.
 
-Every case has the three BraTS regions WT, TC, ET; every region the scores of `RegionMetrics`.
-Distances are millimetres, volumes millilitres.
+A BraTS case has the three regions WT, TC, ET (`evaluate_case`), any other case whatever masks are
+named (`evaluate_masks`); every region has the scores of `RegionMetrics`. Distances are millimetres,
+volumes millilitres.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from model_core.labels import REGIONS, LabelArray, Mask, region_mask, volumes_ml
+import numpy as np
+
+from model_core.errors import InputError
+from model_core.labels import REGIONS, LabelArray, Mask, region_mask
 from model_core.metrics.hausdorff import MISSING_MM, hd95
 from model_core.metrics.lesionwise import PENALTY_MM, LesionRules, lesionwise
 from model_core.metrics.overlap import dice, sensitivity, specificity
-from model_core.types import Region, Spacing
+from model_core.types import Spacing
 
 JSON_SCHEMA: Final = "segmamba-evaluation/1"
 """Changes when a field is renamed, moved or redefined; new fields do not change it."""
@@ -53,14 +57,14 @@ SUMMARISED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class CaseMetrics:
-    """The scores of one case, by region."""
+    """The scores of one case, by region: WT, TC and ET in this order, or others."""
 
-    regions: Mapping[Region, RegionMetrics]
+    regions: Mapping[str, RegionMetrics]
 
     @property
     def mean_dice(self) -> float:
-        """The plain mean of the Dice of WT, TC and ET."""
-        return statistics.fmean(self.regions[region].dice for region in REGIONS)
+        """The plain mean of the regions' Dice."""
+        return statistics.fmean(region.dice for region in self.regions.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Spread:
     n: int
 
 
-Summary = Mapping[Region, Mapping[str, Spread]]
+Summary = Mapping[str, Mapping[str, Spread]]
 """By region, then by the names in `SUMMARISED`."""
 
 
@@ -95,23 +99,52 @@ def evaluate_case(
     Raises:
         InputError: the shapes differ.
     """
-    voxel_ml = math.prod(spacing_mm) / 1000
-    truth_ml, predicted_ml = volumes_ml(truth, voxel_ml), volumes_ml(pred, voxel_ml)
-    regions: dict[Region, RegionMetrics] = {
-        region: _score_region(
-            region_mask(pred, region),
-            region_mask(truth, region),
-            spacing_mm,
-            rules=rules,
-            volumes={"truth_ml": truth_ml[region], "predicted_ml": predicted_ml[region]},
+    return evaluate_masks(
+        {region: region_mask(pred, region) for region in REGIONS},
+        {region: region_mask(truth, region) for region in REGIONS},
+        spacing_mm,
+        rules=rules,
+    )
+
+
+def evaluate_masks(
+    pred: Mapping[str, Mask],
+    truth: Mapping[str, Mask],
+    spacing_mm: Spacing,
+    *,
+    rules: LesionRules | None = None,
+) -> CaseMetrics:
+    """Score named masks against those of the truth: any labels, any regions.
+
+    Args:
+        pred: boolean masks (X, Y, Z) by name.
+        truth: the same names, on the same grid; their order is that of the scores.
+        spacing_mm: voxel size along the array axes.
+        rules: lesion-wise settings; adult glioma of BraTS 2023 when left out.
+
+    Raises:
+        InputError: the names or the shapes differ.
+    """
+    if pred.keys() != truth.keys():
+        raise InputError(
+            "pred",
+            expected=f"the truth's regions: {', '.join(truth)}",
+            got=", ".join(pred) or "none",
+            way_out="Score the same regions of both maps.",
         )
-        for region in REGIONS
-    }
-    return CaseMetrics(regions=regions)
+    return CaseMetrics(
+        regions={
+            name: _score_region(pred[name], mask, spacing_mm, rules=rules)
+            for name, mask in truth.items()
+        }
+    )
 
 
 def summarise(cases: Iterable[CaseMetrics]) -> Summary:
-    """Mean, standard deviation and median of every score over the cases; at least one case."""
+    """Mean, standard deviation and median of every score over the cases.
+
+    At least one case; all have the regions of the first.
+    """
     cases = tuple(cases)
     assert cases, "a summary of no case has no meaning"
     return {
@@ -119,7 +152,7 @@ def summarise(cases: Iterable[CaseMetrics]) -> Summary:
             name: _spread([getattr(case.regions[region], name) for case in cases])
             for name in SUMMARISED
         }
-        for region in REGIONS
+        for region in cases[0].regions
     }
 
 
@@ -138,7 +171,7 @@ def to_json(
             {
                 "case": name,
                 "mean_dice": case.mean_dice,
-                "regions": {region: asdict(case.regions[region]) for region in REGIONS},
+                "regions": {region: asdict(scores) for region, scores in case.regions.items()},
             }
             for name, case in cases.items()
         ],
@@ -155,8 +188,8 @@ def _score_region(
     spacing_mm: Spacing,
     *,
     rules: LesionRules | None,
-    volumes: Mapping[str, float],
 ) -> RegionMetrics:
+    voxel_ml = math.prod(spacing_mm) / 1000
     lesions = lesionwise(pred, truth, spacing_mm, rules=rules)
     return RegionMetrics(
         dice=dice(pred, truth),
@@ -169,8 +202,8 @@ def _score_region(
         lesions_missed=lesions.missed,
         lesions_unscored=lesions.unscored,
         false_positives=lesions.false_positives,
-        truth_ml=volumes["truth_ml"],
-        predicted_ml=volumes["predicted_ml"],
+        truth_ml=int(np.count_nonzero(truth)) * voxel_ml,
+        predicted_ml=int(np.count_nonzero(pred)) * voxel_ml,
     )
 
 

@@ -9,17 +9,24 @@ larger of the two directions. MONAI and medpy compute the same.
 applicable segmentation of head and neck anatomy", the ``surface-distance`` package). The table
 of areas comes from that package; the distances are computed here, because the package's own code
 needs names that NumPy 2 has dropped. A test binds the two.
+
+A *flat* volume, one voxel deep along one axis only, is a picture: its masks are bounded by contours
+in the plane (pixels with an edge neighbour outside; contour elements that count with their length).
+In space every pixel would lie at the volume's edge, and an area be compared, not its outline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from surface_distance.lookup_tables import (
+    ENCODE_NEIGHBOURHOOD_2D_KERNEL,
     ENCODE_NEIGHBOURHOOD_3D_KERNEL,
+    create_table_neighbour_code_to_contour_length,
     create_table_neighbour_code_to_surface_area,
 )
 
@@ -32,7 +39,6 @@ MISSING_MM: Final = 373.13
 """HD95 where exactly one mask is empty (BraTS ≤ 2022): the diagonal of 240 × 240 × 155 mm."""
 
 _Distances = NDArray[np.float64]
-_FULL_CELL: Final = 255  # all eight voxels around a corner are inside
 
 
 def hd95(pred: Mask, truth: Mask, spacing_mm: Spacing) -> float:
@@ -49,10 +55,11 @@ def hd95(pred: Mask, truth: Mask, spacing_mm: Spacing) -> float:
     require_masks(pred, truth)
     if not (pred.any() and truth.any()):
         return MISSING_MM if pred.any() or truth.any() else 0.0
+    pred, truth, spacing = _in_plane(pred, truth, spacing_mm)
     box = bounding_box(pred | truth)
     surfaces = _surface_voxels(pred[box]), _surface_voxels(truth[box])
     return max(
-        float(np.percentile(_distances_to(goal, spacing_mm)[start], 95))
+        float(np.percentile(_distances_to(goal, spacing)[start], 95))
         for start, goal in (surfaces, surfaces[::-1])
     )
 
@@ -66,12 +73,20 @@ def surface_hd95(pred: Mask, truth: Mask, spacing_mm: Spacing) -> float:
     require_masks(pred, truth)
     if not (pred.any() and truth.any()):
         return float("inf") if pred.any() or truth.any() else 0.0
+    pred, truth, spacing = _in_plane(pred, truth, spacing_mm)
     box = bounding_box(pred | truth)
     codes = _corner_codes(pred[box]), _corner_codes(truth[box])
-    areas = create_table_neighbour_code_to_surface_area(spacing_mm)
-    return max(
-        _weighted_percentile(start, goal, areas, spacing_mm) for start, goal in (codes, codes[::-1])
-    )
+    return max(_weighted_percentile(*pair, spacing) for pair in (codes, codes[::-1]))
+
+
+def _in_plane(pred: Mask, truth: Mask, spacing_mm: Spacing) -> tuple[Mask, Mask, tuple[float, ...]]:
+    """The masks without the thin axis of a flat volume; others as they are."""
+    thin = [axis for axis, size in enumerate(truth.shape) if size == 1]
+    if len(thin) != 1:
+        return pred, truth, spacing_mm
+    (axis,) = thin
+    spacing = (*spacing_mm[:axis], *spacing_mm[axis + 1 :])
+    return pred.squeeze(axis), truth.squeeze(axis), spacing
 
 
 def _surface_voxels(mask: Mask) -> Mask:
@@ -79,16 +94,17 @@ def _surface_voxels(mask: Mask) -> Mask:
     return np.asarray(mask & ~inner)
 
 
-def _distances_to(surface: Mask, spacing_mm: Spacing) -> _Distances:
+def _distances_to(surface: Mask, spacing_mm: Sequence[float]) -> _Distances:
     """Millimetres from every voxel to the nearest true one."""
     return np.asarray(ndimage.distance_transform_edt(~surface, sampling=spacing_mm))
 
 
 def _corner_codes(mask: Mask) -> NDArray[np.uint8]:
-    """For every voxel corner, which of its eight voxels are inside, as bits: shape + 1."""
+    """For every voxel corner, which of the voxels around it are inside, as bits: shape + 1."""
+    kernel = ENCODE_NEIGHBOURHOOD_3D_KERNEL if mask.ndim == 3 else ENCODE_NEIGHBOURHOOD_2D_KERNEL
     padded = np.pad(mask.view(np.uint8), 1)
     codes = np.zeros([size + 1 for size in mask.shape], dtype=np.uint8)
-    for offset, weight in np.ndenumerate(ENCODE_NEIGHBOURHOOD_3D_KERNEL):
+    for offset, weight in np.ndenumerate(kernel):
         corner = tuple(
             slice(shift, shift + size) for shift, size in zip(offset, codes.shape, strict=True)
         )
@@ -96,14 +112,23 @@ def _corner_codes(mask: Mask) -> NDArray[np.uint8]:
     return codes
 
 
+def _element_sizes(spacing_mm: Sequence[float]) -> _Distances:
+    """Area (mm²) or, in the plane, length (mm) of the surface element of every corner code."""
+    if len(spacing_mm) == 3:
+        return np.asarray(create_table_neighbour_code_to_surface_area(spacing_mm))
+    return np.asarray(create_table_neighbour_code_to_contour_length(spacing_mm))
+
+
 def _weighted_percentile(
-    start: NDArray[np.uint8], goal: NDArray[np.uint8], areas: _Distances, spacing_mm: Spacing
+    start: NDArray[np.uint8], goal: NDArray[np.uint8], spacing_mm: Sequence[float]
 ) -> float:
-    """The distance that 95 % of the area of surface `start` keeps from surface `goal`."""
-    on_start = (start != 0) & (start != _FULL_CELL)
-    on_goal = (goal != 0) & (goal != _FULL_CELL)
+    """The distance that 95 % of the extent of surface `start` keeps from surface `goal`."""
+    sizes = _element_sizes(spacing_mm)
+    whole = len(sizes) - 1  # all voxels around the corner are inside
+    on_start = (start != 0) & (start != whole)
+    on_goal = (goal != 0) & (goal != whole)
     distances = _distances_to(on_goal, spacing_mm)[on_start]
     order = np.argsort(distances, kind="stable")
-    covered = np.cumsum(areas[start[on_start]][order])
+    covered = np.cumsum(sizes[start[on_start]][order])
     index = int(np.searchsorted(covered / covered[-1], 0.95))
     return float(distances[order[min(index, len(order) - 1)]])

@@ -60,6 +60,10 @@ class LesionRules:
             )
 
 
+PLAIN_RULES: Final = LesionRules(dilation=1, min_lesion_mm3=0.0)
+"""Where no challenge has set rules: what lies within two voxels is one lesion, and each counts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LesionScore:
     """One scored lesion of the truth."""

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import typer
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from model_core.cli import evaluate as module
 from model_core.cli import main
-from model_core.cli.evaluate import evaluate, find_pairs
+from model_core.cli.evaluate import evaluate
+from model_core.cli.pairs import find_pairs
 from model_core.errors import ImageError, InputError, OptionError
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -227,6 +229,91 @@ class TestFolders:
             save(tmp_path / "truth" / f"{name}.nii.gz", labels() if name == "A" else labels()[1:])
         error = raised(run(tmp_path / "mine", tmp_path / "truth"), InputError)
         assert error.argument == "prediction 2 of 2 (in name order)"
+
+
+class TestOtherLabels:
+    """``--dataset-json`` and ``--labels``: data that is not BraTS glioma."""
+
+    def picture(self, path: Path, shift: int = 0) -> Path:
+        """A blob of 8 × 6 pixels with a core of 4 × 4."""
+        array = np.zeros((20, 16), np.uint8)
+        array[4 + shift : 12 + shift, 4:10] = 1
+        array[6 + shift : 10 + shift, 5:9] = 2
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+        return path
+
+    def test_pictures_are_scored_by_the_names_of_the_labels(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        mine, truth = self.picture(tmp_path / "m.png", shift=2), self.picture(tmp_path / "t.png")
+        out = tmp_path / "s.json"
+        result = run(mine, truth, "--labels", "1+2=whole,2=core", "--json", out)
+        assert result.exit_code == 0, result.exception
+        report = json.loads(out.read_text())
+        (case,) = report["cases"]
+        assert list(case["regions"]) == ["whole", "core"]
+        assert case["regions"]["whole"]["dice"] == pytest.approx(6 / 8)
+        assert case["regions"]["core"]["dice"] == pytest.approx(2 / 4)
+        assert case["regions"]["core"]["hd95_mm"] == 2  # pixels, between outlines
+        assert case["mean_dice"] == pytest.approx((6 / 8 + 2 / 4) / 2)
+        assert (report["rules"]["dilation"], report["rules"]["min_lesion_mm3"]) == (1, 0)
+        rows = [line.split() for line in result.stdout.splitlines()]
+        assert ["t", "0.750", "0.500", "0.625"] in rows
+
+    @pytest.mark.parametrize(
+        "declared",
+        [
+            {"background": 0, "blob": 1, "core": 2},
+            {"0": "background", "1": "blob", "2": "core"},
+        ],
+        ids=["nnU-Net", "Decathlon"],
+    )
+    def test_a_data_set_description_names_the_regions(
+        self, run: Callable[..., Result], tmp_path: Path, declared: dict[str, object]
+    ) -> None:
+        description = tmp_path / "dataset.json"
+        description.write_text(json.dumps({"labels": declared}))
+        for name, shift in (("a", 0), ("b", 2)):
+            self.picture(tmp_path / "mine" / f"{name}.png", shift)
+            self.picture(tmp_path / "labelsTr" / f"{name}.png")
+        result = run(
+            tmp_path / "mine", tmp_path / "labelsTr", "--dataset-json", description,
+            "--json", tmp_path / "s.json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.exception
+        summary = json.loads((tmp_path / "s.json").read_text())["summary"]
+        assert list(summary) == ["blob", "core"]
+        assert summary["core"]["dice"]["mean"] == pytest.approx(0.75)
+
+    def test_an_undeclared_value_is_an_error_that_names_it(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        path = self.picture(tmp_path / "a.png")
+        error = raised(run(path, path, "--labels", "1=blob"), ImageError)
+        assert error.argument == "prediction"
+        assert "also 2" in error.got
+
+    def test_volumes_of_another_organ_are_scored_too(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        path = save(tmp_path / "a.nii.gz", labels(et=7))
+        result = run(path, path, "--labels", "2=liver,7=tumour", "--json", tmp_path / "s.json")
+        assert result.exit_code == 0, result.exception
+        assert json.loads((tmp_path / "s.json").read_text())["cases"][0]["mean_dice"] == 1
+
+    def test_pictures_of_brats_glioma_are_no_label_maps(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        path = self.picture(tmp_path / "a.png")
+        assert raised(run(path, path), ImageError).argument == "prediction"
+
+    def test_two_ways_to_name_the_labels_are_one_too_many(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        path = self.picture(tmp_path / "a.png")
+        error = raised(run(path, path, "--labels", "1=a", "--scheme", "brats2021"), OptionError)
+        assert error.got == "2 of them"
 
 
 def test_on_the_real_command_line_an_error_is_one_red_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from model_core.metrics import (
     LesionRules,
     RegionMetrics,
     evaluate_case,
+    evaluate_masks,
     summarise,
     to_json,
 )
@@ -45,7 +46,7 @@ def test_every_region_is_scored_on_its_own_mask() -> None:
     # a cube of edge n shifted by one voxel overlaps by (n - 1) / n
     expected = {"WT": 7 / 8, "TC": 5 / 6, "ET": 3 / 4}
     for region, score in expected.items():
-        metrics = case.regions[region]  # type: ignore[index]
+        metrics = case.regions[region]
         assert metrics.dice == metrics.sensitivity == metrics.lesion_dice == pytest.approx(score)
         assert metrics.hd95_mm == metrics.lesion_hd95_mm == pytest.approx(1.0)
     assert case.mean_dice == pytest.approx((7 / 8 + 5 / 6 + 3 / 4) / 3)
@@ -120,6 +121,23 @@ def test_the_json_schema_is_stable() -> None:
         "dice", "hd95_mm", "sensitivity", "specificity", "lesion_dice", "lesion_hd95_mm",
     }  # fmt: skip
     assert report["summary"]["WT"]["dice"] == {"mean": 1.0, "sd": None, "median": 1.0, "n": 1}
+
+
+def test_any_named_masks_are_scored_as_the_regions_are() -> None:
+    truth, pred = nested(), nested(shift=1)
+    case = evaluate_masks(
+        {"any": pred > 0, "b": pred == 3}, {"any": truth > 0, "b": truth == 3}, MM
+    )
+    brats = evaluate_case(pred, truth, MM)
+    assert case.regions == {"any": brats.regions["WT"], "b": brats.regions["ET"]}
+    assert case.mean_dice == pytest.approx((7 / 8 + 3 / 4) / 2)
+    assert list(summarise([case, case])) == ["any", "b"]
+    assert list(to_json({"x": case})["summary"]) == ["any", "b"]
+
+
+def test_other_regions_than_the_truths_are_refused() -> None:
+    with pytest.raises(InputError, match="the truth's regions: a, b"):
+        evaluate_masks({"a": nested() > 0}, {"a": nested() > 0, "b": nested() > 1}, MM)
 
 
 def test_every_score_is_documented() -> None:

@@ -134,3 +134,52 @@ def test_a_few_far_voxels_below_five_percent_do_not_count() -> None:
     pred[15, 15, 15] = True
     assert hd95(pred, truth, ISOTROPIC) == 0
     assert surface_hd95(pred, truth, ISOTROPIC) == 0
+
+
+class TestFlatVolumes:
+    """Pictures: contours in the plane, whichever axis is the thin one."""
+
+    def squares(self, axis: int) -> tuple[Mask, Mask]:
+        pred, truth = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+        truth[4:16, 4:16] = True
+        pred[6:14, 6:14] = True
+        return np.expand_dims(pred, axis), np.expand_dims(truth, axis)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_a_square_inside_another_is_a_margin_away(self, axis: int) -> None:
+        spacing = (1.0, 1.0, 1.0)
+        pred, truth = self.squares(axis)
+        # the four corners, √8 away, are more than 5 % of the outer outline
+        assert hd95(pred, truth, spacing) == pytest.approx(math.sqrt(8))
+        assert surface_hd95(pred, truth, spacing) == pytest.approx(math.sqrt(8))
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_surface_hd95_equals_the_published_package_in_two_dimensions(self, seed: int) -> None:
+        package = pytest.importorskip("surface_distance")
+        pred, truth = (np.ascontiguousarray(mask[:, :, 3]) for mask in blobs(seed))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            surfaces = package.compute_surface_distances(truth, pred, (0.7, 2.5))
+        expected = package.compute_robust_hausdorff(surfaces, 95)
+        found = surface_hd95(pred[:, None], truth[:, None], (0.7, 9.0, 2.5))
+        assert found == pytest.approx(expected)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_hd95_equals_monai_in_two_dimensions(self, seed: int) -> None:
+        torch = pytest.importorskip("torch")
+        pred, truth = (np.ascontiguousarray(mask[:, :, 3]) for mask in blobs(seed))
+        tensors = (torch.from_numpy(mask)[None, None] for mask in (pred, truth))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from monai.metrics import compute_hausdorff_distance
+
+            expected = compute_hausdorff_distance(
+                *tensors, include_background=True, percentile=95, spacing=(0.7, 2.5)
+            )
+        found = hd95(pred[None], truth[None], (9.0, 0.7, 2.5))
+        assert found == pytest.approx(expected.item(), rel=1e-5)
+
+    def test_the_missing_axis_has_no_say(self) -> None:
+        pred, truth = self.squares(0)
+        near = surface_hd95(pred, truth, (1.0, 2.0, 3.0))
+        assert surface_hd95(pred, truth, (50.0, 2.0, 3.0)) == near
