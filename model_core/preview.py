@@ -37,6 +37,9 @@ VIEW_ORIENTATION: Final = "LPI"
 """Axes to the patient's left, posterior, inferior: shown unturned, this is radiological."""
 SHOWN: Final[tuple[Contrast, ...]] = ("flair", "t1ce")
 TUMOUR_LABELS: Final = (Label.ED, Label.NCR, Label.ET)
+Colours = Mapping[int, tuple[int, int, int]]
+"""8-bit sRGB of each label, in the order in which they are drawn."""
+TUMOUR_COLOURS: Final[Colours] = {label: LABEL_COLOURS[label] for label in TUMOUR_LABELS}
 CONTRAST_TITLES: Final[Mapping[Contrast, str]] = {"flair": "FLAIR", "t1ce": "T1 with contrast"}
 MARGIN_MM: Final = 13.0
 _FILL: Final = 0.28
@@ -44,7 +47,7 @@ _BACK, _INK, _DIM = "#000000", "#f2f2f2", "#a8a8a8"
 
 
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """One way to cut: array axes in `VIEW_ORIENTATION`, and the letters at the picture's edges."""
 
     name: str
@@ -57,10 +60,10 @@ class _Plane:
     """Both letters of the direction across the plane."""
 
 
-_PLANES: Final = (
-    _Plane("axial", 2, 1, 0, ("R", "L", "A", "P"), "IS"),
-    _Plane("coronal", 1, 2, 0, ("R", "L", "S", "I"), "PA"),
-    _Plane("sagittal", 0, 2, 1, ("A", "P", "S", "I"), "LR"),
+PLANES: Final = (
+    Plane("axial", 2, 1, 0, ("R", "L", "A", "P"), "IS"),
+    Plane("coronal", 1, 2, 0, ("R", "L", "S", "I"), "PA"),
+    Plane("sagittal", 0, 2, 1, ("A", "P", "S", "I"), "LR"),
 )
 
 
@@ -120,7 +123,7 @@ def _arrange(study: Study, labels: NDArray[np.uint8]) -> _Scene:
     """Turn everything, choose the cut, and find the box of the head that will be visible."""
     turned = Volume(labels, study.native.affine).reoriented(VIEW_ORIENTATION)
     images = {c: study.volumes[c].reoriented(VIEW_ORIENTATION).array for c in SHOWN}
-    box = _box(images[SHOWN[0]] != 0)
+    box = mask_box(images[SHOWN[0]] != 0)
     spacing = turned.spacing_mm
     x, y, z = ((low + high) / 2 * mm for (low, high), mm in zip(box, spacing, strict=True))
     extent = [(high - low + 1) * mm for (low, high), mm in zip(box, spacing, strict=True)]
@@ -134,7 +137,7 @@ def _arrange(study: Study, labels: NDArray[np.uint8]) -> _Scene:
     )
 
 
-def _box(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def mask_box(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and last index of a mask along each axis; the whole array where it is empty."""
     box = []
     for axis in range(3):
@@ -158,35 +161,35 @@ def _draw_panels(figure: Figure, scene: _Scene) -> None:
     width, height, top = 0.262, 0.465, 0.955
     for row, contrast in enumerate(SHOWN):
         image = scene.images[contrast]
-        ceiling = _ceiling(image)
-        for column, plane in enumerate(_PLANES):
+        ceiling = brightest(image)
+        for column, plane in enumerate(PLANES):
             place = (0.004 + column * (width + 0.002), top - (row + 1) * height, width, height)
             axes = figure.add_axes(place)
             _draw_slice(axes, scene, plane, image, ceiling)
             if row == 0:
                 axes.set_title(_plane_title(scene, plane), color=_INK, fontsize=10, pad=4)
-        axes = figure.axes[row * len(_PLANES)]
-        _write(axes, 0.015, 0.975, CONTRAST_TITLES[contrast], va="top", fontsize=9.5)
+        axes = figure.axes[row * len(PLANES)]
+        write_text(axes, 0.015, 0.975, CONTRAST_TITLES[contrast], va="top", fontsize=9.5)
 
 
-def _ceiling(image: NDArray[Any]) -> float:
+def brightest(image: NDArray[Any]) -> float:
     """The brightest shown value: nearly the highest of the head, so that one voxel cannot rule."""
     values = image[image != 0]
     return float(np.percentile(values, 99.7)) if values.size else 1.0
 
 
 def _draw_slice(
-    axes: Axes, scene: _Scene, plane: _Plane, image: NDArray[Any], ceiling: float
+    axes: Axes, scene: _Scene, plane: Plane, image: NDArray[Any], ceiling: float
 ) -> None:
     """One panel: the slice, the labels over it, the letters at its edges. Axes are in mm."""
     spacing = scene.labels.spacing_mm
     across, down = spacing[plane.columns], spacing[plane.rows]
-    grey = _slice(image, plane, scene.cut)
-    labels = _slice(scene.labels.array, plane, scene.cut)
+    grey = section(image, plane, scene.cut)
+    labels = section(scene.labels.array, plane, scene.cut)
     extent = (-across / 2, (grey.shape[1] - 0.5) * across, (grey.shape[0] - 0.5) * down, -down / 2)
     axes.imshow(grey, cmap="gray", vmin=0.0, vmax=ceiling, extent=extent, interpolation="bilinear")
-    axes.imshow(_fill(labels), extent=extent, interpolation="nearest")
-    _outline(axes, labels, across, down)
+    axes.imshow(fill(labels), extent=extent, interpolation="nearest")
+    outline(axes, labels, across, down)
     x, y, half = scene.middle[plane.columns], scene.middle[plane.rows], scene.side_mm / 2
     axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half), aspect="equal")
     axes.set_axis_off()
@@ -197,34 +200,42 @@ def _draw_slice(
         (0.5, 0.03, "center"),
     )
     for (fx, fy, side), letter in zip(edges, plane.edges, strict=True):
-        _write(axes, fx, fy, letter, ha=side, va="center", color=_DIM)
+        write_text(axes, fx, fy, letter, ha=side, va="center", color=_DIM)
 
 
-def _slice(array: NDArray[Any], plane: _Plane, cut: tuple[int, int, int]) -> NDArray[Any]:
-    """The cut as rows and columns of the picture (all planes keep their axes in array order)."""
-    section: NDArray[Any] = np.take(array, cut[plane.across], axis=plane.across)
-    return section.T
+def section(array: NDArray[Any], plane: Plane, cut: tuple[int, int, int]) -> NDArray[Any]:
+    """The cut through an array (X, Y, Z) as rows and columns of the picture."""
+    part: NDArray[Any] = np.take(array, cut[plane.across], axis=plane.across)
+    return part.T if plane.rows > plane.columns else part
 
 
-def _fill(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def fill(labels: NDArray[np.uint8], colours: Colours = TUMOUR_COLOURS) -> NDArray[np.uint8]:
     """RGBA of a slice of labels: translucent colour, nothing on background."""
     out = np.zeros((*labels.shape, 4), np.uint8)
-    for label in TUMOUR_LABELS:
-        out[labels == label] = (*LABEL_COLOURS[label], round(255 * _FILL))
+    for label, colour in colours.items():
+        out[labels == label] = (*colour, round(255 * _FILL))
     return out
 
 
-def _outline(axes: Axes, labels: NDArray[np.uint8], across: float, down: float) -> None:
+def outline(
+    axes: Axes,
+    labels: NDArray[np.uint8],
+    across: float,
+    down: float,
+    colours: Colours = TUMOUR_COLOURS,
+) -> None:
+    """Lines around each label of a slice; `across` and `down` are the pixel's size in mm."""
     columns, rows = np.arange(labels.shape[1]) * across, np.arange(labels.shape[0]) * down
     if min(labels.shape) < 2:
         return  # a contour needs a square of voxels
-    for label in TUMOUR_LABELS:
+    for label, colour in colours.items():
         mask = (labels == label).astype(np.float32)
         if 0.0 < mask.mean() < 1.0:
-            axes.contour(columns, rows, mask, levels=[0.5], colors=[_colour(label)], linewidths=1.0)
+            line = tuple(part / 255 for part in colour)
+            axes.contour(columns, rows, mask, levels=[0.5], colors=[line], linewidths=1.0)
 
 
-def _plane_title(scene: _Scene, plane: _Plane) -> str:
+def _plane_title(scene: _Scene, plane: Plane) -> str:
     """Name of the plane and which slice of the file it is, counted from 1."""
     native = scene.native
     axis = next(a for a, code in enumerate(native.axcodes) if code in plane.normal)
@@ -239,13 +250,15 @@ def _draw_legend(figure: Figure, volumes: Mapping[str, float], model: str | None
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_axis_off()
     found = volumes["WT"] > 0
-    _write(axes, 0.0, 0.93, "Volumes" if found else "No tumour found", weight="bold", fontsize=14)
+    write_text(
+        axes, 0.0, 0.93, "Volumes" if found else "No tumour found", weight="bold", fontsize=14
+    )
     y = 0.86
     for label in reversed(TUMOUR_LABELS):
         name = LABEL_NAMES[label]
         axes.add_patch(Rectangle((0.0, y - 0.014), 0.085, 0.028, color=_colour(label)))
         _write_volume(axes, y, name, volumes[name], indent=0.13)
-        _write(
+        write_text(
             axes, 0.13, y - 0.028, _wrapped(LABEL_MEANINGS[label]), fontsize=8, color=_DIM, va="top"
         )
         y -= 0.105
@@ -254,7 +267,7 @@ def _draw_legend(figure: Figure, volumes: Mapping[str, float], model: str | None
     for region in REGIONS:
         _write_volume(axes, y, f"{region}  {meanings[region]}", volumes[region], indent=0.0)
         y -= 0.045
-    _write(
+    write_text(
         axes,
         0.0,
         0.30,
@@ -264,15 +277,15 @@ def _draw_legend(figure: Figure, volumes: Mapping[str, float], model: str | None
     notes = ["Largest section of the tumour\nin each plane." if found else "Middle of the head."]
     notes += [f"Model: {model}"] if model else []
     notes += ["Not a medical device."]
-    _write(axes, 0.0, 0.20, "\n".join(notes), va="top", color=_DIM)
+    write_text(axes, 0.0, 0.20, "\n".join(notes), va="top", color=_DIM)
 
 
 def _write_volume(axes: Axes, y: float, name: str, millilitres: float, *, indent: float) -> None:
-    _write(axes, indent, y, name, fontsize=11)
-    _write(axes, 0.98, y, f"{millilitres:.1f} mL", fontsize=11, ha="right")
+    write_text(axes, indent, y, name, fontsize=11)
+    write_text(axes, 0.98, y, f"{millilitres:.1f} mL", fontsize=11, ha="right")
 
 
-def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+def write_text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     """Text at a place given as a fraction of the axes."""
     look: dict[str, Any] = {"color": _INK, "fontsize": 10, "va": "center", "ha": "left"} | style
     axes.text(x, y, text, transform=axes.transAxes, **look)

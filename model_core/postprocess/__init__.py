@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from model_core.postprocess.pipeline import STEPS, Step, StepReport, apply_steps, parse_steps
+from model_core.postprocess.pipeline import (
+    STEPS,
+    Step,
+    StepReport,
+    apply_step,
+    apply_steps,
+    parse_steps,
+)
+from model_core.postprocess.regions import GLIOMA, RegionRule, RegionRules
 from model_core.postprocess.steps import (
     fill_holes,
     keep_largest,
@@ -11,9 +19,13 @@ from model_core.postprocess.steps import (
 )
 
 __all__ = [
+    "GLIOMA",
     "STEPS",
+    "RegionRule",
+    "RegionRules",
     "Step",
     "StepReport",
+    "apply_step",
     "apply_steps",
     "fill_holes",
     "keep_largest",

@@ -16,10 +16,18 @@ from types import MappingProxyType
 from typing import Any, Final, Self, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
 from model_core.errors import OptionError
-from model_core.labels import LabelArray, label_counts
+from model_core.labels import LabelArray
+from model_core.postprocess.regions import GLIOMA, RegionRules
 from model_core.postprocess.steps import (
     fill_holes,
     keep_largest,
@@ -42,7 +50,10 @@ STEPS: Final[Mapping[str, StepFunction]] = MappingProxyType(
 
 
 class Step(BaseModel):
-    """One named correction with its parameters; valid once it exists."""
+    """One named correction with its parameters; valid once it exists.
+
+    The regions are those of BraTS, or of the `RegionRules` in the validation context ``rules``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,9 +61,10 @@ class Step(BaseModel):
     params: dict[str, Any] = {}
 
     @model_validator(mode="after")
-    def _is_known(self) -> Self:
+    def _is_known(self, info: ValidationInfo) -> Self:
+        rules = (info.context or {}).get("rules", GLIOMA)
         try:
-            _check(self.name, self.params, argument="postprocess")
+            _check(self.name, self.params, rules, argument="postprocess")
         except OptionError as error:
             raise ValueError(str(error)) from error  # so that pydantic adds where in the card
         return self
@@ -60,7 +72,7 @@ class Step(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step did; NCR, ED and ET before and after, in voxels and in millilitres."""
+    """What one step did; each label before and after, in voxels and in millilitres."""
 
     name: str
     params: Mapping[str, Any]
@@ -83,22 +95,29 @@ class StepReport:
 
 
 def parse_steps(
-    stored: Iterable[Mapping[str, Any]], *, argument: str = "postprocess"
+    stored: Iterable[Mapping[str, Any]],
+    *,
+    argument: str = "postprocess",
+    rules: RegionRules = GLIOMA,
 ) -> tuple[Step, ...]:
     """The steps of a model card, checked.
 
     Args:
         stored: mappings with ``name`` and, where the step takes any, ``params``.
         argument: the field to name in an error; a position is added.
+        rules: the regions that the steps may name.
 
     Raises:
         OptionError: an unknown step or parameter, or a value that the step does not take.
     """
-    return tuple(_parse(step, f"{argument}[{index}]") for index, step in enumerate(stored))
+    return tuple(_parse(step, rules, f"{argument}[{index}]") for index, step in enumerate(stored))
 
 
 def apply_steps(
-    labels: LabelArray, spacing_mm: Spacing, steps: Iterable[Step]
+    labels: LabelArray,
+    spacing_mm: Spacing,
+    steps: Iterable[Step],
+    rules: RegionRules = GLIOMA,
 ) -> tuple[LabelArray, tuple[StepReport, ...]]:
     """Apply `steps` in order to internal labels (X, Y, Z).
 
@@ -108,20 +127,23 @@ def apply_steps(
     current = labels.copy()
     reports = []
     for step in steps:
-        before, current = current, _run(step.name, step.params, current, spacing_mm)
-        reports.append(_report(step, before, current, spacing_mm))
+        before, current = current, apply_step(step, current, spacing_mm, rules)
+        reports.append(_report(step, before, current, spacing_mm, rules))
     return current, tuple(reports)
 
 
-def _run(
-    name: str, params: Mapping[str, Any], labels: LabelArray, spacing_mm: Spacing
+def apply_step(
+    step: Step, labels: LabelArray, spacing_mm: Spacing, rules: RegionRules = GLIOMA
 ) -> LabelArray:
-    return STEPS[name](labels, spacing_mm, **params)
+    """Apply one step to internal labels (X, Y, Z), without a report: a new label map."""
+    return STEPS[step.name](labels, spacing_mm, rules, **step.params)
 
 
-def _report(step: Step, before: LabelArray, after: LabelArray, spacing_mm: Spacing) -> StepReport:
+def _report(
+    step: Step, before: LabelArray, after: LabelArray, spacing_mm: Spacing, rules: RegionRules
+) -> StepReport:
     voxel_ml = math.prod(spacing_mm) / 1000
-    voxels_before, voxels_after = label_counts(before), label_counts(after)
+    voxels_before, voxels_after = rules.counts(before), rules.counts(after)
     return StepReport(
         name=step.name,
         params=_params_model(step.name)(**step.params).model_dump(exclude_none=True),
@@ -136,7 +158,7 @@ def _report(step: Step, before: LabelArray, after: LabelArray, spacing_mm: Spaci
 # ---------------------------------------------------------------- checking
 
 
-def _parse(stored: Mapping[str, Any], argument: str) -> Step:
+def _parse(stored: Mapping[str, Any], rules: RegionRules, argument: str) -> Step:
     extra = sorted(set(stored) - {"name", "params"})
     name, params = stored.get("name"), stored.get("params", {})
     if extra or not isinstance(name, str) or not isinstance(params, Mapping):
@@ -146,11 +168,12 @@ def _parse(stored: Mapping[str, Any], argument: str) -> Step:
             got=f"also {', '.join(extra)}" if extra else "a step without them",
             way_out='Write {"name": "…", "params": {…}}.',
         )
-    _check(name, params, argument=argument)
-    return Step(name=name, params=dict(params))
+    _check(name, params, rules, argument=argument)
+    plain = {"name": name, "params": dict(params)}
+    return Step.model_validate(plain, context={"rules": rules})
 
 
-def _check(name: str, params: Mapping[str, Any], *, argument: str) -> None:
+def _check(name: str, params: Mapping[str, Any], rules: RegionRules, *, argument: str) -> None:
     if name not in STEPS:
         raise OptionError(
             f"{argument}.name",
@@ -163,7 +186,17 @@ def _check(name: str, params: Mapping[str, Any], *, argument: str) -> None:
     except ValidationError as error:
         raise _bad_param(name, argument, error) from error
     # Rules between parameters live in the functions; an empty map is enough to hear them.
-    _run(name, params, np.zeros((1, 1, 1), dtype=np.uint8), (1.0, 1.0, 1.0))
+    try:
+        STEPS[name](np.zeros((1, 1, 1), dtype=np.uint8), (1.0, 1.0, 1.0), rules, **params)
+    except OptionError as error:
+        if error.argument != "region":
+            raise
+        raise OptionError(
+            f"{argument}.params.region",
+            expected=error.expected,
+            got=error.got,
+            way_out=error.way_out,
+        ) from error
 
 
 @cache

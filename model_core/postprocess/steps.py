@@ -1,21 +1,20 @@
 """The corrections a model card may ask for: each a pure function of a label map.
 
-Every step takes internal labels (X, Y, Z) uint8 (0 background, 1 NCR, 2 ED, 3 ET) and the voxel
-size in millimetres, changes neither, and returns a new map. A *component* is a maximal set of
-connected voxels of a region (WT, TC or ET); connectivity 6 joins voxels by faces, 18 by edges
-too, 26 by corners too.
+Every step takes internal labels (X, Y, Z) uint8, the voxel size in millimetres and the rules of
+the regions (`GLIOMA` unless given: 0 background, 1 NCR, 2 ED, 3 ET), changes none, and returns a
+new map. A *component* is a maximal set of connected voxels of a region (WT, TC or ET);
+connectivity 6 joins voxels by faces, 18 by edges too, 26 by corners too. A picture (1, H, W) has
+the neighbours of its plane.
 
 What is taken out of a region goes to the label that encloses it, so that the outer regions keep
-their shape: out of ET → NCR, out of TC → ED, out of WT → background. Only a step on WT ever
-writes background.
+their shape: out of ET → NCR, out of TC → ED, out of WT → background. Only a step on WT, or on a
+region of other rules that nothing encloses, ever writes background.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +22,20 @@ from pydantic import Field
 
 from model_core.components import Connectivity, bounding_box, connected_components
 from model_core.errors import OptionError
-from model_core.labels import LabelArray, Mask, region_mask
-from model_core.types import Label, Region, Spacing
+from model_core.labels import LabelArray, Mask
+from model_core.postprocess.regions import GLIOMA, RegionRules
+from model_core.types import Spacing
 
 Millimetres3 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Voxels = Annotated[int, Field(gt=0)]
-
-_ENCLOSING: Final[Mapping[Region, Label]] = MappingProxyType(
-    {"WT": Label.BACKGROUND, "TC": Label.ED, "ET": Label.NCR}
-)
-"""What a voxel becomes when it leaves a region."""
-_FILLING: Final[Mapping[Region, Label]] = MappingProxyType({"WT": Label.ED, "TC": Label.NCR})
-"""What a voxel becomes when it joins a region: the least that the region asserts."""
 
 
 def remove_small_components(
     labels: LabelArray,
     spacing_mm: Spacing,
+    rules: RegionRules = GLIOMA,
     *,
-    region: Region = "WT",
+    region: str = "WT",
     min_mm3: Millimetres3 | None = None,
     min_voxels: Voxels | None = None,
     connectivity: Connectivity = 26,
@@ -55,18 +49,19 @@ def remove_small_components(
     threshold's size or more; adds a voxel to any region.
 
     Raises:
-        OptionError: none or both of the thresholds.
+        OptionError: none or both of the thresholds, or no such region.
     """
     threshold = _threshold_voxels(spacing_mm, min_mm3, min_voxels)
-    components, sizes = _components(region_mask(labels, region), connectivity)
-    return _replaced(labels, (sizes < threshold)[components], _ENCLOSING[region])
+    components, sizes = _components(rules.mask(labels, region), connectivity)
+    return _replaced(labels, (sizes < threshold)[components], rules.rule(region).leaving)
 
 
 def keep_largest(
     labels: LabelArray,
     spacing_mm: Spacing,
+    rules: RegionRules = GLIOMA,
     *,
-    region: Region = "WT",
+    region: str = "WT",
     connectivity: Connectivity = 26,
 ) -> LabelArray:
     """Take all components but the largest out of a region.
@@ -77,16 +72,17 @@ def keep_largest(
     Never: empties a region; turns tumour into background unless the region is WT.
     """
     del spacing_mm  # sizes are compared, not measured
-    components, sizes = _components(region_mask(labels, region), connectivity)
+    components, sizes = _components(rules.mask(labels, region), connectivity)
     lost = np.ones(len(sizes), dtype=np.bool_)
     lost[0] = False  # outside the region
     lost[int(sizes[1:].argmax()) + 1 if len(sizes) > 1 else 0] = False
-    return _replaced(labels, lost[components], _ENCLOSING[region])
+    return _replaced(labels, lost[components], rules.rule(region).leaving)
 
 
 def relabel_small_et(
     labels: LabelArray,
     spacing_mm: Spacing,
+    rules: RegionRules = GLIOMA,
     *,
     min_mm3: Millimetres3 | None = None,
     min_voxels: Voxels | None = None,
@@ -100,20 +96,21 @@ def relabel_small_et(
     Never: writes background; changes TC or WT; changes a part of ET only.
 
     Raises:
-        OptionError: none or both of the thresholds.
+        OptionError: none or both of the thresholds, or rules without a region ET.
     """
     threshold = _threshold_voxels(spacing_mm, min_mm3, min_voxels)
-    et = region_mask(labels, "ET")
+    et = rules.mask(labels, "ET")
     if np.count_nonzero(et) >= threshold:
         return labels.copy()
-    return _replaced(labels, et, Label.NCR)
+    return _replaced(labels, et, rules.rule("ET").leaving)
 
 
 def fill_holes(
     labels: LabelArray,
     spacing_mm: Spacing,
+    rules: RegionRules = GLIOMA,
     *,
-    region: Literal["WT", "TC"] = "WT",
+    region: str = "WT",
     max_mm3: Millimetres3 | None = None,
 ) -> LabelArray:
     """Fill cavities that a region encloses completely (no way out through voxel faces).
@@ -123,20 +120,38 @@ def fill_holes(
     enhancing rim is necrosis, not a hole.
 
     Never: changes a voxel that already belongs to the region; fills a cavity that is open to the
-    outside or reaches the edge of the volume; writes background or ET.
+    outside or reaches the edge of the volume; writes background or ET; changes a structure that
+    does not enclose the region.
+
+    Raises:
+        OptionError: no such region, or one without holes to fill.
     """
     filled = labels.copy()
-    mask = region_mask(labels, region)
+    rule = rules.rule(region)
+    if rule.joining is None:
+        raise _no_holes(rules, region)
+    mask = rules.mask(labels, region)
     if not mask.any():
         return filled
     box = bounding_box(mask)
     holes, sizes = _components(~mask[box], connectivity=6)
     limit = math.inf if max_mm3 is None else max_mm3 / math.prod(spacing_mm)
     chosen = sizes <= limit
-    chosen[_on_faces(holes)] = False  # what reaches the region's own box is open
+    in_plane = rules.flat and labels.shape[0] == 1
+    chosen[_on_faces(holes, in_plane=in_plane)] = False  # what reaches the region's box is open
     chosen[0] = False
-    filled[box][chosen[holes]] = _FILLING[region]
+    filled[box][chosen[holes] & np.isin(labels[box], rule.fillable)] = rule.joining
     return filled
+
+
+def _no_holes(rules: RegionRules, region: str) -> OptionError:
+    fillable = [name for name, rule in rules.regions.items() if rule.joining is not None]
+    return OptionError(
+        "region",
+        expected=f"a region with holes to fill: {', '.join(fillable)}",
+        got=repr(region),
+        way_out="What another label encloses inside it is not a hole.",
+    )
 
 
 def _threshold_voxels(spacing_mm: Spacing, min_mm3: float | None, min_voxels: int | None) -> float:
@@ -164,13 +179,14 @@ def _components(
     return components, sizes
 
 
-def _on_faces(components: NDArray[np.integer]) -> NDArray[np.integer]:
-    """The ids that occur on the six faces of the array."""
-    faces = [components.take(edge, axis=axis).ravel() for axis in range(3) for edge in (0, -1)]
+def _on_faces(components: NDArray[np.integer], *, in_plane: bool) -> NDArray[np.integer]:
+    """The ids that occur on the six faces of the array; on four if it is a plane (1, H, W)."""
+    axes = (1, 2) if in_plane else (0, 1, 2)
+    faces = [components.take(edge, axis=axis).ravel() for axis in axes for edge in (0, -1)]
     return np.unique(np.concatenate(faces))
 
 
-def _replaced(labels: LabelArray, where: Mask, label: Label) -> LabelArray:
+def _replaced(labels: LabelArray, where: Mask, label: int) -> LabelArray:
     changed = labels.copy()
     changed[where] = label
     return changed

@@ -155,5 +155,9 @@ class TestDocumentation:
     @pytest.mark.parametrize("name", STEPS)
     def test_every_step_is_listed_with_all_its_parameters(self, name: str) -> None:
         (row,) = re.findall(rf"^\| `{name}` .*$", self.PAGE, re.MULTILINE)
-        parameters = set(inspect.signature(STEPS[name]).parameters) - {"labels", "spacing_mm"}
+        parameters = set(inspect.signature(STEPS[name]).parameters) - {
+            "labels",
+            "spacing_mm",
+            "rules",
+        }
         assert parameters <= set(re.findall(r"`(\w+)`", row))
