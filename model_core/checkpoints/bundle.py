@@ -104,7 +104,7 @@ def read_card(folder: Path) -> ModelCard:
         return ModelCard.model_validate(stored)
     except ValidationError as error:
         raise BundleError(
-            f"bundle {folder.name}: {CARD_FILE} is not a valid model card: {_faults(error)}. "
+            f"bundle {folder.name}: {CARD_FILE} is not a valid model card: {faults(error)}. "
             "Correct the source card and make the bundle again."
         ) from error
 
@@ -183,14 +183,14 @@ def import_upstream(weights: str | Path, card_path: str | Path, out: str | Path)
         BundleError: for a card that is incomplete or contradicts the weights.
     """
     network = load_upstream(weights)
-    given = _parse_json(Path(card_path), subject="the card")
+    given = parse_json(Path(card_path), subject="the card")
     told = {"family": network_name(network), "network": network_config(network)}
-    _check_agrees(given, told)
+    check_agrees(given, told)
     try:
         card = CardDraft.model_validate(given | told)
     except ValidationError as error:
         raise BundleError(
-            f"the card does not fit: {_faults(error)}. See docs/how-to/import-weights.md for a "
+            f"the card does not fit: {faults(error)}. See docs/how-to/import-weights.md for a "
             "template."
         ) from error
     return save_bundle(out, network, card)
@@ -214,10 +214,11 @@ def _locate(path_or_name: str | Path) -> Path:
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
-    return _parse_json(folder / CARD_FILE, subject=f"bundle {folder.name}: {CARD_FILE}")
+    return parse_json(folder / CARD_FILE, subject=f"bundle {folder.name}: {CARD_FILE}")
 
 
-def _parse_json(path: Path, *, subject: str) -> dict[str, Any]:
+def parse_json(path: Path, *, subject: str) -> dict[str, Any]:
+    """A JSON object; ``subject`` names the file in a `BundleError`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -306,7 +307,7 @@ def _replace(directory: Path, new: Path) -> None:
 
 
 def _check_describes(card: CardDraft, network: nn.Module) -> None:
-    _check_agrees(
+    check_agrees(
         {"family": card.family, "network": card.network},
         {"family": network_name(network), "network": network_config(network)},
     )
@@ -316,7 +317,7 @@ def _check_describes(card: CardDraft, network: nn.Module) -> None:
         raise BundleError(f"the card's window does not fit its network: {error}.") from error
 
 
-def _check_agrees(given: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+def check_agrees(given: Mapping[str, Any], told: Mapping[str, Any]) -> None:
     """Refuse card fields that contradict what the network or its weights tell."""
     for field, value in told.items():
         if field in given and given[field] != value:
@@ -329,7 +330,8 @@ def _check_agrees(given: Mapping[str, Any], told: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------- details
 
 
-def _faults(error: ValidationError) -> str:
+def faults(error: ValidationError) -> str:
+    """What a card's validation found, on one line: field and fault."""
     return "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']}" for fault in error.errors()
     )

@@ -76,9 +76,15 @@ class CardDraft(_Record):
 
     orientation: Annotated[str, Field(pattern=r"^[LRPAIS]{3}$")]
     spacing_mm: Spacing
-    normalisation: Literal["zscore-nonzero", "zscore-box"]
+    normalisation: Literal["zscore-nonzero", "zscore-brain", "zscore-box"]
     window: Shape3
     overlap: Annotated[float, Field(ge=0, lt=1)]
+    tiling: Literal["monai", "nnunet"] = "monai"
+    """Whose rule places the windows and weighs their voxels: ``monai``, full steps and a last
+    window moved back; ``nnunet``, equal steps, and a Gaussian centred on voxel n // 2."""
+    region_rule: Literal["nested", "painted"] = "nested"
+    """How region logits become labels: ``nested``, a region counts only inside the one around it;
+    ``painted``, each later region paints wherever it is found, as nnU-Net does."""
     mirror_axes: tuple[Literal[0, 1, 2], ...]
     """Axes along which the network was trained to expect mirror images."""
     tta: Tta

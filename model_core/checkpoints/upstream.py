@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from model_core.checkpoints.weights import build_empty, check_tensors, fill, read_tensors
 from model_core.errors import CheckpointError, OptionError
@@ -34,6 +37,28 @@ def load_upstream(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Ne
     """
     tensors = read_tensors(Path(path))
     family, config = detect(tensors)
+    return assemble(family, config, tensors, dtype=dtype)
+
+
+def assemble(
+    family: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Network:
+    """The network of a family with these tensors, which bear the authors' names.
+
+    Args:
+        family: a name of `model_core.networks.NETWORKS`.
+        config: its constructor's arguments.
+        tensors: every tensor of it, by the authors' names.
+        dtype: of the network's tensors.
+
+    Raises:
+        CheckpointError: sizes that make no network, or a tensor that is unknown, missing or
+            misshapen.
+    """
     try:
         network = build_empty(family, config)
     except OptionError as error:

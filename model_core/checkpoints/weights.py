@@ -71,7 +71,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: for a file that is missing, damaged, or holds anything but tensors.
     """
-    found = _read(path)
+    return tensors_in(read_content(path))
+
+
+def tensors_in(found: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a file's content, unwrapped and without parallel-training prefixes.
+
+    Raises:
+        CheckpointError: something in it is no tensor.
+    """
     for _ in range(len(WRAPPERS)):
         inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
         if inner is None:
@@ -89,7 +97,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _read(path: Path) -> Mapping[Any, Any]:
+def read_content(path: Path) -> Mapping[Any, Any]:
+    """All that a weights file holds: tensors and plain values, the wrappers still around them.
+
+    Raises:
+        CheckpointError: for a file that is missing, damaged, or holds code.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(9)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from model_core.cli import examples, out
-from model_core.errors import BundleError
+from model_core.cli import examples, out, say_warning
+from model_core.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
     from model_core.checkpoints import ModelCard
@@ -47,32 +47,66 @@ def models(
 @examples(
     "segmamba import segmamba.pth --card card.json",
     "segmamba import segmamba.pth --card card.json -o models/my-model",
+    "segmamba import nnUNet_results/Dataset137_BraTS2021/nnUNetTrainerSegMamba__nnUNetPlans__"
+    "3d_fullres -o models/brats",
     "segmamba segment CASE -o seg.nii.gz --model models/my-model",
 )
 def import_weights(
     weights: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The authors' checkpoint file.")
-    ],
-    card: Annotated[
         Path,
-        typer.Option(
-            exists=True, dir_okay=False, help="Model card as JSON: docs/how-to/import-weights.md."
+        typer.Argument(
+            exists=True, help="The authors' checkpoint file, or a results folder of nnU-Net."
         ),
     ],
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Model card as JSON: docs/how-to/import-weights.md. Needed for a checkpoint file; "
+            "for nnU-Net it may add licence, name and the like.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Bundle folder to create. (default: ./<card's name>)"),
     ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(help="nnU-Net: the fold to take. (default: all if trained, else 0)"),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="nnU-Net: final or best. (default: final if there is one, else best)"),
+    ] = None,
+    stored: Annotated[
+        str | None,
+        typer.Option(
+            help="nnU-Net: how the training files are stored, as RAS or LPS. (default: LPS, as "
+            "BraTS stores them)"
+        ),
+    ] = None,
+    postprocess: Annotated[
+        str,
+        typer.Option(
+            help="nnU-Net: auto takes the corrections that its cross-validation found, none takes "
+            "none; or a postprocessing.json."
+        ),
+    ] = "auto",
 ) -> None:
-    """Turn the authors' weights into a model bundle.
+    """Turn trained weights into a model bundle: the authors' files, or a results folder of nnU-Net.
 
-    The network's family and sizes are read from the tensors; the card tells what they cannot:
-    channel order, labels, normalisation, origin, licence. Nothing in the file is executed.
+    Of a checkpoint file, the network's family and sizes are read from the tensors; the card tells
+    what they cannot: channel order, labels, normalisation, origin, licence. A results folder of
+    nnU-Net says nearly all of it itself (docs/how-to/nnunet.md). Nothing in the files is executed.
     """
-    from model_core.checkpoints import import_upstream
-
-    folder = output or Path(_name_in(card))
-    complete = import_upstream(weights, card, folder)
+    if weights.is_dir():
+        folder, complete = _import_nnunet(
+            weights, output, card, fold=fold, checkpoint=checkpoint, stored=stored,
+            postprocess=postprocess,
+        )  # fmt: skip
+    else:
+        folder, complete = _import_file(weights, output, card)
     console = out()
     console.print(
         f"{complete.name} {complete.version}: {complete.family}, "
@@ -80,6 +114,61 @@ def import_weights(
     )
     console.print(f"bundle    {folder}", soft_wrap=True, markup=False)
     console.print(f"use it    segmamba segment … --model {folder}", soft_wrap=True, markup=False)
+
+
+def _import_file(weights: Path, output: Path | None, card: Path | None) -> tuple[Path, ModelCard]:
+    from model_core.checkpoints import import_upstream
+
+    if card is None:
+        raise OptionError(
+            "card",
+            expected="a model card, since a checkpoint file holds tensors only",
+            got="none",
+            way_out="Write one (docs/how-to/import-weights.md) and name it: --card card.json.",
+        )
+    folder = output or Path(_name_in(card))
+    return folder, import_upstream(weights, card, folder)
+
+
+def _import_nnunet(
+    weights: Path,
+    output: Path | None,
+    card: Path | None,
+    *,
+    fold: str | None,
+    checkpoint: str | None,
+    stored: str | None,
+    postprocess: str,
+) -> tuple[Path, ModelCard]:
+    from model_core.checkpoints.nnunet import NnunetOptions, import_nnunet
+
+    options = NnunetOptions(
+        fold=fold,
+        which=_final_or_best(checkpoint),
+        stored=stored,
+        postprocess=_corrections(postprocess),
+        card=card,
+    )
+    imported = import_nnunet(weights, output, options)
+    for warning in imported.warnings:
+        say_warning(warning)
+    return imported.folder, imported.card
+
+
+def _final_or_best(checkpoint: str | None) -> Literal["final", "best"] | None:
+    match checkpoint:
+        case None | "final" | "best":
+            return checkpoint
+    raise OptionError(
+        "checkpoint", expected="final or best", got=repr(checkpoint), way_out="Choose one."
+    )
+
+
+def _corrections(postprocess: str) -> Path | Literal["auto", "none"]:
+    match postprocess:
+        case "auto" | "none":
+            return postprocess
+    return Path(postprocess)
 
 
 def _name_in(card: Path) -> str:

@@ -1,12 +1,13 @@
-"""From a study to a network's input, and back again without losing a voxel.
+"""From images to a network's input, and back again without losing a voxel.
 
 Forward, in this order: turn to the model's orientation (exact), crop to the brain box (the smallest
-box around every voxel that is not 0 in some contrast), normalise each contrast, and, only if the
+box around every voxel that is not 0 in some channel), normalise each channel, and, only if the
 spacing differs from the model's, resample (linear). `Prepared` remembers what was done and undoes
 it. Everything before the resampling happens in the model's orientation on a C-contiguous array, so
 a study handed over in another orientation gives the same numbers, bit for bit.
 
-Skull-stripped input with 0 outside the brain is assumed, as in BraTS.
+`prepare` takes a BraTS study, skull-stripped with 0 outside the brain; `prepare_volumes` takes any
+channels that lie on one grid.
 
 Frames: *native* is the study's own grid, axis order included; *box* is the brain box in the model's
 orientation at native spacing; *model* is the box at the model's spacing (the same grid when nothing
@@ -17,21 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_core.errors import OptionError, StudyError
 from model_core.imaging.grid import Grid
+from model_core.imaging.normalise import (
+    ChannelIntensity,
+    Normalisation,
+    brain_mask,
+    check_intensities,
+    normalise,
+)
 from model_core.imaging.orientation import check_orientation, turn
 from model_core.imaging.resample import LINEAR, NEAREST, centre_offset, scale
 from model_core.imaging.study import Study
-from model_core.types import CONTRASTS, Contrast, Shape3, Spacing
-
-Normalisation = Literal["zscore-nonzero", "zscore-box"]
-"""``zscore-nonzero``: mean and sd over the voxels ≠ 0; zeros stay 0. ``zscore-box``: over the whole
-brain box, zeros included, which then are no longer 0."""
+from model_core.imaging.volume import Volume
+from model_core.types import Shape3, Spacing
 
 SPACING_TOLERANCE: Final = 1e-3
 """Relative difference of spacing below which nothing is resampled (0.3 mm over a whole head)."""
@@ -46,24 +51,26 @@ class Preprocessing:
     """How a network wants its input.
 
     Args:
-        channels: the contrasts, in the network's channel order.
+        channels: the names of the network's input channels, in its order.
         orientation: array axes, e.g. ``"SPL"`` (see `model_core.imaging.orientation`).
-        spacing_mm: along those axes.
+        spacing_mm: along those axes; None: every image's own, nothing is resampled.
         normalisation: see `Normalisation`.
+        intensities: one per channel, for ``ct``.
 
     Raises:
         OptionError: a value outside what is described here.
     """
 
-    channels: tuple[Contrast, ...]
+    channels: tuple[str, ...]
     orientation: str
-    spacing_mm: Spacing
+    spacing_mm: Spacing | None
     normalisation: Normalisation
+    intensities: tuple[ChannelIntensity, ...] | None = None
 
     def __post_init__(self) -> None:
         check_orientation(self.orientation)
         _check_channels(self.channels)
-        if len(self.spacing_mm) != 3 or not all(0 < mm < np.inf for mm in self.spacing_mm):
+        if self.spacing_mm is not None and not _three_lengths(self.spacing_mm):
             raise OptionError(
                 "spacing_mm",
                 expected="three positive lengths in mm",
@@ -77,6 +84,8 @@ class Preprocessing:
                 got=repr(self.normalisation),
                 way_out="Take the one that the network was trained with.",
             )
+        if self.normalisation == "ct":
+            check_intensities(self.intensities, len(self.channels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +94,8 @@ class Prepared:
 
     Args:
         image: (C, X, Y, Z) float32, normalised, on `model_grid`.
-        brain: (X, Y, Z) bool on `model_grid`: some contrast is not 0 there.
+        brain: (X, Y, Z) bool on `model_grid`: some channel is not 0 there (``zscore-brain``: with
+            holes filled; ``ct`` and ``none``: everywhere, for there 0 is a value like others).
         model_grid: grid of the image.
         box_grid: the brain box before any resampling.
         native_grid: grid of the study.
@@ -193,8 +203,18 @@ def prepare(study: Study, spec: Preprocessing) -> Prepared:
     Raises:
         StudyError: a channel is missing, nothing but zeros is left, or a contrast is constant.
     """
-    views = [_turned(study, contrast, spec.orientation) for contrast in spec.channels]
-    native = study.native.grid
+    return prepare_volumes([_contrast(study, name) for name in spec.channels], spec)
+
+
+def prepare_volumes(volumes: Sequence[Volume], spec: Preprocessing) -> Prepared:
+    """Make the network's input from one volume per channel, in the order of ``spec.channels``.
+
+    Raises:
+        StudyError: another number of channels, grids that differ, nothing but zeros, or a channel
+            that is constant where its mean and deviation are taken.
+    """
+    native = _common_grid(volumes, spec.channels)
+    views = [turn(volume.array, native.axcodes, spec.orientation) for volume in volumes]
     box = _brain_box(views)
     box_grid = native.reoriented(spec.orientation).cropped(
         _shape(part.start for part in box), _shape(part.stop - part.start for part in box)
@@ -202,9 +222,8 @@ def prepare(study: Study, spec: Preprocessing) -> Prepared:
     image = np.empty((len(views), *box_grid.shape), np.float32)
     for channel, view in zip(image, views, strict=True):
         channel[...] = view[box]
-    brain = (image != 0).any(axis=0)
-    for channel, contrast in zip(image, spec.channels, strict=True):
-        _normalise(channel, spec.normalisation, contrast)
+    brain = brain_mask(image, spec.normalisation)
+    normalise(image, brain, spec.normalisation, names=spec.channels, known=spec.intensities)
     model_grid = _model_grid(box_grid, spec.spacing_mm)
     if model_grid is not box_grid:
         image, brain = _to_model(image, brain, box_grid, model_grid)
@@ -230,16 +249,36 @@ def prepare_labels(labels: NDArray[np.uint8], prepared: Prepared) -> NDArray[np.
     return scale(boxed, prepared.model_grid.shape, step=steps, order=NEAREST)
 
 
-def _turned(study: Study, contrast: Contrast, orientation: str) -> NDArray[Any]:
-    volume = study.volumes.get(contrast)
-    if volume is None:
+def _contrast(study: Study, name: str) -> Volume:
+    for contrast, volume in study.volumes.items():
+        if contrast == name:
+            return volume
+    raise StudyError(
+        name,
+        expected="this contrast, which the model needs",
+        got="none",
+        way_out="Hand over the missing image.",
+    )
+
+
+def _common_grid(volumes: Sequence[Volume], channels: tuple[str, ...]) -> Grid:
+    if len(volumes) != len(channels):
         raise StudyError(
-            contrast,
-            expected="this contrast, which the model needs",
-            got="none",
-            way_out="Hand over the missing image.",
+            "images",
+            expected=f"one for each of {', '.join(channels)}",
+            got=f"{len(volumes)}",
+            way_out="Hand over one volume per channel, in this order.",
         )
-    return turn(volume.array, study.native.axcodes, orientation)
+    first = volumes[0].grid
+    for volume, name in zip(volumes, channels, strict=True):
+        if not volume.grid.matches(first):
+            raise StudyError(
+                name,
+                expected=f"the grid of {channels[0]}: {first.describe()}",
+                got=volume.grid.describe(),
+                way_out="Resample it to the first channel.",
+            )
+    return first
 
 
 def _brain_box(views: Sequence[NDArray[Any]]) -> Box:
@@ -262,27 +301,10 @@ def _bounds(filled: NDArray[np.bool_], axis: int) -> slice:
     return slice(int(used[0]), int(used[-1]) + 1)
 
 
-def _normalise(channel: NDArray[np.float32], how: Normalisation, contrast: Contrast) -> None:
-    """Shift and scale one contrast in place to mean 0 and (population) standard deviation 1."""
-    nonzero = channel != 0 if how == "zscore-nonzero" else np.ones(channel.shape, bool)
-    values = channel[nonzero]
-    if values.size:
-        values -= np.float32(values.mean(dtype=np.float64))
-        deviation = float(np.sqrt(np.square(values).mean(dtype=np.float64)))
-        if np.isfinite(deviation) and deviation > 0:
-            values /= np.float32(deviation)
-            channel[nonzero] = values
-            return
-    raise StudyError(
-        contrast,
-        expected="an image whose voxels differ from each other",
-        got="one value everywhere in the brain",
-        way_out="Check that this contrast was exported correctly.",
-    )
-
-
-def _model_grid(box: Grid, spacing_mm: Spacing) -> Grid:
+def _model_grid(box: Grid, spacing_mm: Spacing | None) -> Grid:
     """Give the box itself if its spacing will do, else a lattice of the same extent and centre."""
+    if spacing_mm is None:
+        return box
     steps = _steps(box, spacing_mm)
     if np.abs(steps - 1).max() <= SPACING_TOLERANCE:
         return box
@@ -310,15 +332,18 @@ def _steps(old: Grid, spacing_mm: Spacing) -> NDArray[np.float64]:
     return steps.round(_STEP_DECIMALS)
 
 
-def _check_channels(channels: tuple[Contrast, ...]) -> None:
-    known = all(channel in CONTRASTS for channel in channels)
-    if not channels or not known or len(set(channels)) != len(channels):
+def _check_channels(channels: tuple[str, ...]) -> None:
+    if not channels or not all(channels) or len(set(channels)) != len(channels):
         raise OptionError(
             "channels",
-            expected=f"different contrasts out of {', '.join(CONTRASTS)}",
+            expected="at least one name, each once",
             got=f"{channels}",
             way_out="Name each input channel of the network once, in its order.",
         )
+
+
+def _three_lengths(spacing_mm: Spacing) -> bool:
+    return len(spacing_mm) == 3 and all(0 < mm < np.inf for mm in spacing_mm)
 
 
 def _check_on_grid(array: NDArray[Any], grid: Grid) -> None:

@@ -3,6 +3,9 @@
 The weights are kept above a floor. Dividing a weighted sum by a *clamped sum of weights* would
 darken the borders of the image; clamping the weights themselves keeps the law that a constant
 prediction stays the same constant everywhere, corners included.
+
+nnU-Net's Gaussian differs in two points: it stands on voxel n // 2 of a side of n, half a voxel
+behind the middle where n is even, and its floor is the smallest number of half precision.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from model_core.inference.windows import Blend, Window
+from model_core.inference.windows import Blend, Tiling, Window
 from model_core.ops.blend import add_weighted
 
 WEIGHT_FLOOR = 1e-3
 """Smallest weight; a product of three Gaussian tails would otherwise fall to 1e-11."""
+
+NNUNET_FLOOR = 2.0**-24 / 10
+"""nnU-Net keeps ten times the weights in half precision and lifts what falls to 0 to its least."""
 
 
 def gaussian_weights(
@@ -25,26 +31,37 @@ def gaussian_weights(
     sigma_scale: float = 0.125,
     *,
     device: torch.device | str = "cpu",
+    tiling: Tiling = "monai",
 ) -> Tensor:
-    """A Gaussian bump over a window, 1 at its centre, never below `WEIGHT_FLOOR`.
+    """A Gaussian bump over a window, 1 at its centre, never below a floor.
 
     Args:
         window: voxels along each axis.
         sigma_scale: standard deviation as a fraction of each side (0.125 in nnU-Net and MONAI).
         device: where the weights are wanted.
+        tiling: whose bump it is.
 
     Returns:
-        float32 tensor of shape `window`, equal to MONAI's importance map in ``gaussian`` mode.
+        float32 tensor of shape `window`: MONAI's importance map in ``gaussian`` mode, its floor
+        `WEIGHT_FLOOR`; or nnU-Net's, its floor `NNUNET_FLOOR`.
     """
-    profiles = [_gaussian_profile(side, sigma_scale * side, device) for side in window]
+    theirs = tiling == "nnunet"
+    profiles = [
+        _gaussian_profile(side, sigma_scale * side, side // 2 if theirs else (side - 1) / 2, device)
+        for side in window
+    ]
     bump = reduce(lambda grown, profile: grown.unsqueeze(-1) * profile, profiles)
+    if theirs:
+        return bump.clamp_(min=NNUNET_FLOOR)
     return bump.clamp_(min=max(float(bump.min()), WEIGHT_FLOOR))
 
 
-def blend_weights(blend: Blend, window: Sequence[int], device: torch.device | str) -> Tensor:
+def blend_weights(
+    blend: Blend, window: Sequence[int], device: torch.device | str, tiling: Tiling = "monai"
+) -> Tensor:
     """The weights of `blend` for one window: float32, shape `window`."""
     if blend == "gaussian":
-        return gaussian_weights(window, device=device)
+        return gaussian_weights(window, device=device, tiling=tiling)
     return torch.ones(tuple(window), device=device)
 
 
@@ -155,8 +172,7 @@ class FinishedSlabs:
             start += count
 
 
-def _gaussian_profile(side: int, sigma: float, device: torch.device | str) -> Tensor:
-    """exp(-x² / 2σ²) at the voxel centres of one axis, x counted from its middle."""
-    middle = (side - 1) / 2
+def _gaussian_profile(side: int, sigma: float, middle: float, device: torch.device | str) -> Tensor:
+    """exp(-x² / 2σ²) at the voxel centres of one axis, x counted from `middle`."""
     offsets = torch.arange(side, dtype=torch.float32, device=device) - middle
     return torch.exp(-(offsets**2) / (2 * sigma**2))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -97,7 +98,7 @@ class Segmenter:
         self._limit = None if granted is None else limit_bytes(memory_limit_mb, granted)
         self._network = bundle.network.to(self._device).eval()
         self._rule = _rule_of(self._network)
-        plan = WindowPlan(window=card.window, overlap=card.overlap)
+        plan = WindowPlan(window=card.window, overlap=card.overlap, tiling=card.tiling)
         self._plan = plan.rounded_up(self._rule.multiple)
         self._size = self._network_size()
         self._reading = reading(card.heads, card.outputs)
@@ -291,6 +292,8 @@ class Segmenter:
         """Labels (X, Y, Z) from scores (K, X, Y, Z) or from their weighted sums."""
         how = self._reading
         rule: Rule = "nested" if how.nested else "highest"
+        if how.nested and self.card.region_rule == "painted":
+            sums = _grown_to_hold(sums, how.channels)
         labels = labels_of(sums, rule, how.channels, how.labels)
         if labels is None:
             raise no_labels_for_nan()
@@ -306,6 +309,17 @@ class Segmenter:
         tumour = np.ascontiguousarray(labels[box])
         labels[box], steps = apply_steps(tumour, study.native.spacing_mm, self.card.postprocess)
         return labels, steps
+
+
+def _grown_to_hold(sums: Tensor, channels: Sequence[int]) -> Tensor:
+    """Region sums (K, X, Y, Z), each at least as high as the regions painted after it.
+
+    Read by the nested rule, these give what painting every region wherever it is found gives.
+    """
+    grown = sums.clone()
+    for inner, outer in pairwise(reversed(channels)):
+        torch.maximum(grown[outer], grown[inner], out=grown[outer])
+    return grown
 
 
 def _rule_of(network: nn.Module) -> WindowRule:

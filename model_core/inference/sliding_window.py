@@ -151,8 +151,8 @@ def _walk(
     watch: Watch,
 ) -> _B:
     """Add every window of `image` to a blender, begun when the first scores tell K."""
-    windows = plan_windows(image.shape[1:], plan.window, plan.overlap)
-    weights = blend_weights(plan.blend, plan.window, image.device)
+    windows = plan_windows(image.shape[1:], plan.window, plan.overlap, plan.tiling)
+    weights = blend_weights(plan.blend, plan.window, image.device, plan.tiling)
     blender: _B | None = None
     done = 0
     _tell(watch.progress, done, len(windows))

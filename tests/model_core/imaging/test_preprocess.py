@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,13 @@ from model_core.imaging import preprocess
 from model_core.imaging.grid import Grid
 from model_core.imaging.nifti import read_label_map, write_nifti
 from model_core.imaging.orientation import turn
-from model_core.imaging.preprocess import Prepared, Preprocessing, prepare, prepare_labels
+from model_core.imaging.preprocess import (
+    Prepared,
+    Preprocessing,
+    prepare,
+    prepare_labels,
+    prepare_volumes,
+)
 from model_core.imaging.study import Study, load_study, make_study
 from model_core.imaging.volume import NiftiFrame, Volume
 from model_core.types import CONTRASTS
@@ -23,6 +29,15 @@ from tests.model_core.imaging.builders import (
 )
 
 SHAPE = (12, 13, 14)
+
+
+class Intensity(NamedTuple):
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
 SPACINGS = ((1.0, 1.0, 1.0), (1.3, 0.8, 2.0))
 
 
@@ -237,6 +252,74 @@ def test_a_ball_survives_the_way_to_the_model_and_back_through_another_spacing()
     assert dice > 0.95
 
 
+# Any channels on one grid
+
+
+def volumes_with_a_hole() -> tuple[Volume, Volume]:
+    """Two channels; the second alone reaches voxel (1, 1, 1), and (5, 5, 5) is a hole in both."""
+    generator = np.random.default_rng(3)
+    first, second = generator.uniform(50, 90, (2, *SHAPE)).astype(np.float32)
+    for array in (first, second):
+        array[0] = array[-1] = array[:, 0] = array[:, -1] = array[:, :, 0] = array[:, :, -1] = 0
+        array[5, 5, 5] = 0
+    first[1, 1, 1] = 0
+    return Volume(first, BRATS_AFFINE), Volume(second, BRATS_AFFINE)
+
+
+def test_zscore_brain_is_over_the_filled_union_of_the_channels() -> None:
+    volumes = volumes_with_a_hole()
+    wanted = spec(channels=("a", "b"), orientation="LPS", normalisation="zscore-brain")
+    prepared = prepare_volumes(volumes, wanted)
+    assert prepared.brain.all()  # the box is the brain here: hole and gap are inside
+    for channel, volume in zip(prepared.image, volumes, strict=True):
+        inside = volume.array[1:-1, 1:-1, 1:-1].astype(np.float64)
+        np.testing.assert_allclose(channel, (inside - inside.mean()) / inside.std(), atol=1e-5)
+    assert prepared.image[0, 0, 0, 0] != 0
+    assert prepared.image[1, 4, 4, 4] != 0
+
+
+def test_zscore_brain_leaves_zeros_outside() -> None:
+    array = np.zeros(SHAPE, np.float32)
+    array[3, 4:9, 5] = array[3:8, 4, 5] = np.arange(1, 6)
+    prepared = prepare_volumes(
+        [Volume(array, BRATS_AFFINE)],
+        spec(channels=("a",), orientation="LPS", normalisation="zscore-brain"),
+    )
+    np.testing.assert_array_equal(prepared.brain, array[prepared.box] != 0)
+    assert (prepared.image[0][~prepared.brain] == 0).all()
+    assert prepared.image[0][prepared.brain].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_ct_clips_and_scales_by_what_is_known_of_the_data_set() -> None:
+    array = np.linspace(-1000, 1000, np.prod(SHAPE)).reshape(SHAPE).astype(np.float32)
+    known = Intensity(mean=40, sd=20, low=-100, high=200)
+    prepared = prepare_volumes(
+        [Volume(array, BRATS_AFFINE)],
+        spec(channels=("ct",), orientation="LPS", normalisation="ct", intensities=(known,)),
+    )
+    expected = (array.astype(np.float64).clip(-100, 200) - 40) / 20
+    np.testing.assert_allclose(prepared.image[0], expected[prepared.box], atol=1e-5)
+    assert prepared.brain.all()
+
+
+def test_none_keeps_every_value_and_no_spacing_resamples_nothing() -> None:
+    array = np.arange(1 * 9 * 11, dtype=np.float32).reshape(1, 9, 11)
+    volume = Volume(array, np.diag([7.0, 0.3, 0.9, 1.0]))
+    wanted = spec(channels=("x",), orientation="RAS", spacing_mm=None, normalisation="none")
+    prepared = prepare_volumes([volume], wanted)
+    assert not prepared.resampled
+    np.testing.assert_array_equal(prepared.image[0], array)
+
+
+def test_volumes_must_be_one_per_channel_and_on_one_grid() -> None:
+    volumes = volumes_with_a_hole()
+    with pytest.raises(StudyError, match="images: expected one for each of a, b, c, got 2"):
+        prepare_volumes(volumes, spec(channels=("a", "b", "c")))
+    moved = Volume(volumes[1].array, BRATS_AFFINE + np.diag([0.5, 0, 0, 0]))
+    with pytest.raises(StudyError, match="b: expected the grid of a"):
+        prepare_volumes([volumes[0], moved], spec(channels=("a", "b")))
+
+
 # Refusals
 
 
@@ -253,7 +336,7 @@ def test_an_image_that_is_constant_in_the_brain_is_named() -> None:
     [
         {"channels": ()},
         {"channels": ("t1", "t1")},
-        {"channels": ("t1", "dwi")},
+        {"channels": ("t1", "")},
         {"orientation": "SPX"},
         {"spacing_mm": (1.0, 1.0)},
         {"spacing_mm": (1.0, 0.0, 1.0)},
@@ -265,6 +348,17 @@ def test_an_unknown_option_is_refused_by_name(changed: dict[str, Any]) -> None:
     with pytest.raises(OptionError) as caught:
         spec(**changed)
     assert caught.value.argument == next(iter(changed))
+
+
+def test_a_channel_that_the_study_lacks_is_named() -> None:
+    with pytest.raises(StudyError, match="dwi: expected this contrast"):
+        prepare(random_study(SHAPE), spec(channels=("t1", "dwi")))
+
+
+@pytest.mark.parametrize("known", [None, (), (Intensity(0, 0, 0, 1),), (Intensity(0, 1, 1, 1),)])
+def test_ct_needs_the_intensities_of_every_channel(known: Any) -> None:
+    with pytest.raises(OptionError, match="intensities"):
+        spec(channels=("ct",), normalisation="ct", intensities=known)
 
 
 def test_arrays_on_another_grid_are_refused() -> None:
