@@ -35,10 +35,17 @@ class Conv3d(nn.Conv3d):
     At batch 1 PyTorch gives float32 maps that are small, and 1³ kernels at any size, to a plain
     loop (``slow_conv3d``), which takes up to eight times as long and forgets the channels-last
     layout. The values differ by rounding.
+
+    In bfloat16, oneDNN 3.12 (PyTorch 2.13, AVX-512) reads unwritten memory for the weights'
+    gradient of a padded kernel when the map's first side is 2; such maps are tiny, and are
+    convolved in float32.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (B, in, D, H, W)."""
+        if self._miscomputed(x):
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(x.float()).to(torch.bfloat16)
         if not self._left_to_the_loop(x):
             return super().forward(x)
         padding = cast("tuple[int, ...]", self.padding)
@@ -53,6 +60,16 @@ class Conv3d(nn.Conv3d):
             and x.device.type == "cpu"
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and not torch.is_autocast_enabled("cpu")
+        )
+
+    def _miscomputed(self, x: torch.Tensor) -> bool:
+        half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+        return (
+            half
+            and x.device.type == "cpu"
+            and self.weight.dtype == torch.float32
+            and torch.is_grad_enabled()
+            and 1 < x.shape[2] < self.kernel_size[0]
         )
 
 

@@ -129,3 +129,26 @@ def test_inference_with_its_work_in_place_equals_the_pass_that_autograd_follows(
         quick = network(x)
     assert relative(quick, network(x)) < 1e-5
     assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("groups", [1, 32])
+@pytest.mark.parametrize("side", [2, 3, 4])
+def test_bfloat16_weight_gradients_are_right_on_the_smallest_maps(side: int, groups: int) -> None:
+    torch.manual_seed(0)
+    convolution = Conv3d(32, 32, 3, padding=1, bias=False, groups=groups)
+    image, towards = torch.randn(1, 32, side, 5, 5), torch.randn(1, 32, side, 5, 5)
+
+    def gradient(half: bool) -> torch.Tensor:
+        # what oneDNN would read where it should not
+        junk = [torch.full((1 << size,), torch.inf) for size in range(8, 21, 2)]
+        del junk
+        convolution.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            scores = convolution(image)
+        scores.backward(towards.to(scores.dtype))
+        assert convolution.weight.grad is not None
+        return convolution.weight.grad.clone()
+
+    exact = gradient(half=False)
+    for _ in range(3):
+        assert (gradient(half=True) - exact).norm() < 0.02 * exact.norm()
