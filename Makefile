@@ -8,7 +8,7 @@ demo: .venv/ready        ## segment a generated sample study and compare with it
 test: lint types native  ## format, lint, strict types and the default tests
 	$(PYTEST) -m "not slow"
 test-all: test test-slow ## everything: also the slow tests, with the real servers they need
-test-slow: native servers
+test-slow: native servers nnunet
 	$(PYTEST) -m slow
 lint: .venv/ready
 	.venv/bin/ruff format --check .
@@ -20,6 +20,8 @@ native: .venv/ready      ## rebuild the C++ kernels that changed
 	scripts/native.sh
 servers:                 ## Debian packages of the servers that slow tests talk to
 	scripts/servers.sh
+nnunet: .venv/ready      ## an environment with the real nnU-Net, for the slow tests that train with it
+	scripts/nnunet.sh
 format: .venv/ready      ## rewrite the sources in the house format
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
@@ -28,7 +30,7 @@ doctor: .venv/ready      ## what this machine has, what it lacks, what to do abo
 bench: .venv/ready       ## measure speed and memory beside the peers: about an hour, on an idle machine
 	benchmarks/run.sh $(BENCH)
 clean:                   ## remove what was built here; the next make starts anew
-	rm -rf .venv .venv-bench build dist *.egg-info model_core/ops/*.so
+	rm -rf .venv .venv-bench .venv-nnunet build dist *.egg-info model_core/ops/*.so
 .venv/ready: pyproject.toml constraints.txt CMakeLists.txt scripts/setup.sh scripts/native.sh
 	scripts/setup.sh
-.PHONY: demo test test-all test-slow lint types check native servers format doctor bench clean
+.PHONY: demo test test-all test-slow lint types check native servers nnunet format doctor bench clean

@@ -21,12 +21,11 @@ from benchmarks.timing import alternate, spread
 from benchmarks.work import network_work
 from model_core.allocator import keep_freed_memory
 from training.config import TrainConfig
-from training.ema import Ema
-from training.optim import build_optimiser
+from training.loop.options import Cases
+from training.loop.sampler import Batch
+from training.loop.trainer import Trainer
 from training.recipes import small_segmamba
-from training.run_folder import RunFolder
-from training.sampler import Batch
-from training.trainer import Cases, Trainer
+from training.runs.run_folder import RunFolder
 
 DESCRIPTION: Final = """\
 Times one whole training step (forward, Dice and cross-entropy, backward, clipping, AdamW, averaged
@@ -75,10 +74,8 @@ def make_trainer(subject: Subject, way: str, precision: str, folder: Path) -> Tr
     trainer = Trainer(config, Cases(training=()), folder=RunFolder.create(folder, name))
     if way != OURS:
         theirs: nn.Module = in_way(trainer.network, way)[0]
-        trainer.network = theirs.requires_grad_(True)
-        trainer.ema = Ema(trainer.network, config.ema_decay)
-        trainer.optimiser = build_optimiser(trainer.network, config)
-    trainer.network.train()
+        trainer.equip(theirs.requires_grad_(True))
+    trainer.learner.module.train()
     return trainer
 
 
@@ -90,7 +87,7 @@ def patches(subject: Subject) -> Batch:
     labels = torch.zeros(subject.batch, side, side, side, dtype=torch.uint8)
     for label, low, high in ((2, side // 8, side // 2), (3, side // 4, side // 2)):
         labels[:, low:high, low:high, low:high] = label
-    return images, labels
+    return Batch(images, labels, torch.zeros(subject.batch, dtype=torch.int64))
 
 
 def measure(subject: Subject, results: Results, chosen: Options) -> None:

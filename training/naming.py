@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 _BRATS_2021: Final = re.compile(r"BraTS2021_\d{5}")
-_PUBLIC: Final = re.compile(r"BraTS2021_\d{5}|BraTS-[A-Z]+-\d{5}-\d{3}|phantom-\d{4}")
+_BRATS_GLIOMA: Final = re.compile(r"BraTS-GLI-\d{5}-\d{3}")
+_PUBLIC: Final = re.compile(
+    r"BraTS2021_\d{5}|BraTS-[A-Z]+-\d{5}-\d{3}|phantom-\d{4}|synthetic-\d{4,}"
+)
 
 
 def shown_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -26,6 +29,11 @@ def shown_names(names: Sequence[str]) -> tuple[str, ...]:
 def all_brats_2021(names: Sequence[str]) -> bool:
     """Whether every case is named as in the BraTS 2021 training set."""
     return all(_BRATS_2021.fullmatch(name) for name in names)
+
+
+def all_brats_glioma(names: Sequence[str]) -> bool:
+    """Whether every case is named as in the adult glioma sets of BraTS 2023 and later."""
+    return all(_BRATS_GLIOMA.fullmatch(name) for name in names)
 
 
 def bundle_name(wanted: str) -> str:

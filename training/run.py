@@ -1,145 +1,164 @@
-"""One whole training run: folder → cases → trainer → final evaluation → bundle."""
+"""Start a training run, or continue one: what is asked for becomes a `training.job.Job`.
+
+With several processes (`training.loop.processes`) all of them come through here and reach the same
+config and the same split; only the first makes folders.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
-from model_core.errors import OptionError
-from training.cases import prepare_cases
+from model_core.errors import CheckpointError, OptionError
+from training.checks import check_fit, check_request
 from training.config import TrainConfig
-from training.export import ExportOptions, export_bundle
-from training.plots import draw_curves
-from training.reporter import Reporter, duration
-from training.run_folder import RunFolder, write_json
-from training.split import Split, find_split, restore_split
-from training.trainer import Cases, RunOptions, Trainer
+from training.configure import Configured, configure
+from training.data.dataset import Dataset
+from training.data.split import Split, find_split, restore_split
+from training.initial import Beginning, fit_initial, read_initial
+from training.job import Job, carry_out, is_finished
+from training.loop.processes import is_first
+from training.request import RunRequest
+from training.runs.reporter import Reporter
+from training.runs.run_folder import RunFolder
+
+__all__ = ["RunRequest", "go_on", "resume", "run", "start"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """Where the data is and where the results go."""
+def run(
+    recipe: TrainConfig,
+    request: RunRequest,
+    console: Console | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> RunFolder:
+    """Start a new run and see it through.
 
-    data: Path
-    results: Path
-    name: str
-    validation: tuple[str, ...] = ()
-    """Names or unique endings of the validation cases."""
-    cache: Path | None = None
-    """Folder of prepared cases, to be shared by runs; ``None``: inside the run."""
-    export: Path | None = None
-    """Where the bundle goes; ``None``: ``bundle`` inside the run."""
-    options: RunOptions = field(default_factory=RunOptions)
+    Args:
+        recipe: a whole config; the data set's plan and `settings` change it.
+        request: where the data is and where the results go; one fold, or no folds.
+        console: where the run speaks; ``None``: nowhere.
+        settings: changes of single settings (`TrainConfig.with_settings`); they win over the plan.
 
-
-def run(config: TrainConfig, request: RunRequest, console: Console | None = None) -> RunFolder:
-    """Start a new run and see it through."""
-    _check_target(request)
-    split = find_split(request.data, request.validation)
-    folder = RunFolder.create(request.results, request.name)
-    config = config.settled(request.options.device)
-    write_json(folder.config, config.to_json())
-    write_json(folder.split, split.to_json())
-    _carry_out(config, split, folder=folder, request=request, console=console)
-    return folder
+    Raises:
+        OptionError: a name that is taken, or anything else that would fail later.
+    """
+    check_request(request)
+    dataset = request.dataset()
+    configured = configured_for(recipe, dataset, request, console, settings=settings)
+    start(configured, dataset, request, console)
+    return folder_of(request)
 
 
 def resume(
     settings: Mapping[str, Any], request: RunRequest, console: Console | None = None
 ) -> RunFolder:
-    """Continue a run from its last checkpoint, with changed `settings` if any are given."""
-    _check_target(request)
-    folder = RunFolder.existing(request.results, request.name)
-    config = TrainConfig.from_json(json.loads(folder.config.read_text())).with_settings(settings)
-    config = config.settled(request.options.device)
-    split = restore_split(request.data, json.loads(folder.split.read_text()))
-    write_json(folder.config, config.to_json())
-    _carry_out(config, split, folder=folder, request=request, console=console, resuming=True)
-    return folder
+    """Continue a run from its last checkpoint, with changed `settings` if any are given.
+
+    A run that ended before its first checkpoint begins anew; one that is finished, and whose
+    settings stay, is left alone.
+
+    Raises:
+        OptionError: no such run, or other data than it was started on.
+    """
+    check_request(request)
+    go_on(settings, request, console)
+    return folder_of(request)
 
 
-def _check_target(request: RunRequest) -> None:
-    """Refuse now what would fail after hours: a bundle's folder that is taken."""
-    if request.export is not None and request.export.exists():
-        raise OptionError(
-            "export",
-            expected="a folder that does not exist yet",
-            got="one that does",
-            way_out="Choose another folder, or export afterwards with: train export RUN --to DIR.",
-        )
+def folder_of(request: RunRequest) -> RunFolder:
+    """The folder of the one run that is asked for."""
+    results, name = request.place
+    return RunFolder(results / name)
 
 
-def _carry_out(
-    config: TrainConfig,
-    split: Split,
-    *,
-    folder: RunFolder,
+def configured_for(
+    recipe: TrainConfig,
+    dataset: Dataset,
     request: RunRequest,
     console: Console | None,
-    resuming: bool = False,
-) -> None:
-    reporter = Reporter(console)
-    with _logging_to(folder):
-        reporter.say(f"{request.name}: {json.dumps(config.to_json())}")
-        cases = _prepare(config, split, request.cache or folder.cache, reporter)
-        trainer = Trainer(config, cases, folder=folder, options=request.options, reporter=reporter)
-        if resuming:
-            trainer.resume()
-            reporter.say(f"continuing after step {trainer.state.step}")
-        state = trainer.train()
-        draw_curves(folder)
-        reporter.say(f"{state.step} steps in {duration(state.elapsed)}")
-        if trainer.stop_asked:
-            reporter.say("stopped; continue with --resume")
-            return
-        _finish(split, folder=folder, request=request, reporter=reporter)
+    *,
+    settings: Mapping[str, Any] | None,
+) -> Configured:
+    """The config that the first process makes; the others, started by it, read what it wrote."""
+    written = folder_of(request).config
+    if not is_first() and written.is_file():
+        return Configured(config=TrainConfig.from_json(json.loads(written.read_text())))
+    return configure(recipe, dataset, plan=request.plan, settings=settings, console=console)
 
 
-def _prepare(config: TrainConfig, split: Split, cache: Path, reporter: Reporter) -> Cases:
-    training = prepare_cases(split.training, config, cache)
-    if config.phantoms:
-        from training.phantoms import phantom_cases
+def start(
+    configured: Configured,
+    dataset: Dataset,
+    request: RunRequest,
+    console: Console | None = None,
+) -> bool:
+    """Start a new run of a config that is complete already; whether it came to its end."""
+    config = configured.config.settled(request.options.device)
+    request = request.at_home(dataset)
+    check_fit(config, dataset, request)
+    split = _split(dataset, request)
+    config, beginning = _begun(config, request)
+    folder = RunFolder.create(*request.place) if is_first() else folder_of(request)
+    job = Job(
+        config=config, plan=configured.plan, dataset=dataset, split=split, folder=folder,
+        request=request, beginning=beginning,
+    )  # fmt: skip
+    return carry_out(job, console)
 
-        training += phantom_cases(config, cache)
-    validation = prepare_cases(split.validation, config, cache)
-    reporter.say(f"{len(training)} cases to train on, {len(validation)} to validate on")
-    return Cases(training=training, validation=validation)
 
-
-def _finish(split: Split, *, folder: RunFolder, request: RunRequest, reporter: Reporter) -> None:
-    """Judge the best weights on the studies' own grids and write them as a bundle."""
-    if split.validation:
-        reporter.say("final evaluation on the native grids …")
-    target = request.export or folder.path / "bundle"
-    options = ExportOptions(
-        name=None if request.export else request.name,
-        overwrite=request.export is None,
-        device=request.options.device,
+def go_on(settings: Mapping[str, Any], request: RunRequest, console: Console | None = None) -> bool:
+    """What `resume` does; whether the run came to its end."""
+    folder = RunFolder.existing(*request.place)
+    kept = TrainConfig.from_json(json.loads(folder.config.read_text()))
+    config = kept.with_settings(settings).settled(request.options.device)
+    if is_finished(folder) and config == kept:
+        Reporter(console if is_first() else None).say(
+            f"{request.title} is finished: nothing to continue"
+        )
+        return True
+    dataset = request.dataset()
+    check_fit(config, dataset, request)
+    job = Job(
+        config=config,
+        dataset=dataset,
+        split=restore_split(dataset, json.loads(folder.split.read_text())),
+        folder=folder,
+        request=request.at_home(dataset),
+        beginning=None if folder.last.is_file() else _begun(config, request)[1],
     )
-    results = export_bundle(folder, target, options=options, studies=split.validation)
-    for case_name, case in results.items():
-        words = (f"{region} {score.dice:.3f}" for region, score in case.regions.items())
-        reporter.say(f"{case_name} · {' · '.join(words)}")
-    reporter.say(f"bundle written: {target}")
+    return carry_out(job, console)
 
 
-@contextmanager
-def _logging_to(folder: RunFolder) -> Iterator[None]:
-    """Send this package's log records to the run's ``log.txt`` while it runs."""
-    logger, handler = logging.getLogger("training"), folder.log_handler()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()
+def _split(dataset: Dataset, request: RunRequest) -> Split:
+    if request.fold is None:
+        return find_split(dataset, request.validation)
+    assert isinstance(request.fold, int), "training.folds takes the folds one by one"
+    return find_split(dataset, fold=request.fold, folds=request.folds)
+
+
+def _begun(config: TrainConfig, request: RunRequest) -> tuple[TrainConfig, Beginning | None]:
+    """The config with the fingerprint of its initial weights, and what is taken of them.
+
+    A config that has a fingerprint already (a continued run, a further fold) insists on it.
+    """
+    if request.initial is None:
+        if config.initial is None:
+            return config, None
+        raise OptionError(
+            "from",
+            expected="the weights that the run was to begin from: it has saved nothing yet",
+            got="none",
+            way_out="Give the same --from as before.",
+        )
+    initial = read_initial(request.initial)
+    found = initial.fingerprint
+    if config.initial not in (None, found):
+        raise CheckpointError(
+            "--from holds other weights than those the run was to begin from "
+            f"({config.initial}). Give the same ones, or start a new run."
+        )
+    return config.with_settings({"initial": found}), fit_initial(initial, config)

@@ -22,7 +22,8 @@ from model_core.errors import Cancelled, SegMambaError
 
 GROUP: Final = "segmamba.commands"
 ORDER: Final = (
-    "demo", "segment", "evaluate", "models", "import", "phantom", "doctor", "serve", "train",
+    "demo", "segment", "evaluate", "models", "import", "phantom", "doctor", "serve", "data",
+    "train", "runs", "predict", "tta", "postprocess", "visualize", "export",
 )  # fmt: skip
 """The order in ``--help``; commands of other packages follow by name."""
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.cases import CachedCase, write_arrays
 from training.config import TrainConfig
+from training.data.cases import CachedCase, write_arrays
 from training.recipes import small_segmamba
 
 MakeCase = Callable[..., CachedCase]
@@ -25,11 +25,11 @@ MakeCase = Callable[..., CachedCase]
 class TinyNetwork(nn.Module):
     """(B, 4, X, Y, Z) → logits (B, 3, X, Y, Z)."""
 
-    def __init__(self, width: int = 8) -> None:
+    def __init__(self, width: int = 8, in_channels: int = 4, out_channels: int = 3) -> None:
         super().__init__()
-        self.body = nn.Conv3d(4, width, 3, padding=1)
+        self.body = nn.Conv3d(in_channels, width, 3, padding=1)
         self.dropout = nn.Dropout3d(0.1)
-        self.head = nn.Conv3d(width, 3, 1)
+        self.head = nn.Conv3d(width, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.dropout(torch.relu(self.body(x))))
@@ -39,7 +39,9 @@ class TinyNetwork(nn.Module):
 @pytest.fixture
 def tiny_config(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """A config whose network is a `TinyNetwork`."""
-    monkeypatch.setattr("training.trainer.build_network", lambda name, **args: TinyNetwork(**args))
+    monkeypatch.setattr(
+        "training.loop.trainer.build_network", lambda name, **args: TinyNetwork(**args)
+    )
     return replace(
         small_segmamba(),
         network_args={"width": 8},

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from training.naming import all_brats_2021, bundle_name, shown_names
+from training.naming import all_brats_2021, all_brats_glioma, bundle_name, shown_names
 
 
 def test_a_name_that_may_be_a_patients_is_replaced_by_its_position() -> None:
@@ -17,6 +17,8 @@ def test_a_name_that_may_be_a_patients_is_replaced_by_its_position() -> None:
 def test_the_data_are_only_called_brats_when_all_of_them_are() -> None:
     assert all_brats_2021(["BraTS2021_00006", "BraTS2021_01476"])
     assert not all_brats_2021(["BraTS2021_00006", "local-1"])
+    assert all_brats_glioma(["BraTS-GLI-00001-000"])
+    assert not all_brats_glioma(["BraTS-GLI-00001-000", "BraTS-MEN-00001-000"])
 
 
 @pytest.mark.parametrize(

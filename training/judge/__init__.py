@@ -1,0 +1,1 @@
+"""How good a network is: whole volumes, folds, corrections, pictures."""
