@@ -66,6 +66,7 @@ ALLOWED = {
     "training.runs": {"model_core", *TRAINING_WORDS},
     "training.judge": {
         "model_core", "training.data", "training.loop.checkpoint", "training.loop.forward",
+        "training.loop.memory",
         "training.runs", *TRAINING_WORDS,
     },
     "training.loop": {

@@ -19,8 +19,8 @@ from model_core.networks import Network, build_network
 from training.card import draft_card, measured, why_no_bundle
 from training.config import TrainConfig
 from training.final import Court, Evaluation, judge
-from training.initial import best_weights
 from training.judge.corrections import Corrections
+from training.loop.checkpoint import best_weights
 from training.naming import bundle_name
 from training.runs.run_folder import RunFolder, read_json
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from model_core.checkpoints import find_bundles, load_bundle
 from model_core.errors import CheckpointError, OptionError
 from model_core.networks import build_network
 from training.config import TrainConfig
-from training.loop.checkpoint import load_checkpoint
+from training.loop.checkpoint import best_weights
 from training.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -87,20 +87,6 @@ def read_initial(source: str | Path) -> InitialWeights:
         got=repr(folder.name),
         way_out="segmamba runs and segmamba models list what there is.",
     )
-
-
-def best_weights(folder: RunFolder) -> dict[str, Any]:
-    """Content of ``best.pt``; before the first validation, the last average in the same form.
-
-    Raises:
-        CheckpointError: the run has saved nothing yet.
-    """
-    if folder.best.is_file():
-        return load_checkpoint(folder.best)
-    content = load_checkpoint(folder.last)
-    weights = {name: value for name, value in content["ema"].items() if name != "updates"}
-    kept = {name: content[name] for name in ("config", "step", "elapsed")}
-    return {**kept, "weights": weights}
 
 
 def fit_initial(initial: InitialWeights, config: TrainConfig) -> Beginning:

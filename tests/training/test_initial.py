@@ -14,8 +14,8 @@ from model_core.errors import CheckpointError, OptionError
 from model_core.networks import build_network
 from training.card import draft_card
 from training.config import TrainConfig
-from training.initial import best_weights, fit_initial, read_initial
-from training.loop.checkpoint import save_checkpoint
+from training.initial import fit_initial, read_initial
+from training.loop.checkpoint import best_weights, save_checkpoint
 from training.recipes import lightm_unet_3d, small_segmamba
 from training.runs.run_folder import RunFolder, write_json
 from training.task import BRATS

@@ -17,7 +17,7 @@ from model_core.inference.segmenter import Segmenter
 from model_core.networks import build_network
 from training.config import TrainConfig
 from training.judge.models import BundleModel, TrainedModel
-from training.loop.checkpoint import load_checkpoint, load_last
+from training.loop.checkpoint import best_weights
 from training.loop.forward import memory_layout
 from training.runs.run_folder import RunFolder, read_json
 from training.task import BRATS, Task
@@ -75,7 +75,7 @@ def _bundle(source: str | Path, device: torch.device, precision: str) -> BundleM
 def _trained(
     root: Path, folders: Sequence[Path], device: torch.device, precision: str
 ) -> TrainedModel:
-    contents = [_best(RunFolder(folder)) for folder in folders]
+    contents = [best_weights(RunFolder(folder)) for folder in folders]
     configs = [TrainConfig.from_json(content["config"]) for content in contents]
     _require_agreement(configs)
     config = configs[0]
@@ -95,15 +95,6 @@ def _trained(
         corrections=found,
         precision=precision,
     )
-
-
-def _best(folder: RunFolder) -> dict[str, Any]:
-    """Config and weights: the best that were validated, else the last average."""
-    if folder.best.is_file():
-        return load_checkpoint(folder.best)
-    content, _ = load_last(folder.last)
-    weights = {name: value for name, value in content["ema"].items() if name != "updates"}
-    return {"config": content["config"], "weights": weights}
 
 
 def _network(weights: Mapping[str, Any], config: TrainConfig, device: torch.device) -> nn.Module:

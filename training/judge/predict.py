@@ -18,9 +18,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
-from model_core.errors import Cancelled, KernelMemoryError, SegMambaError
+from model_core.errors import Cancelled, SegMambaError
 from model_core.imaging.volume import Volume
 from model_core.inference.sliding_window import Watch, raise_if_cancelled
 from model_core.types import CancelCheck, Tta
@@ -38,6 +37,7 @@ from training.judge.models import Model
 from training.judge.outputs import PICTURES_FOLDER, take_folder, write_summary
 from training.judge.results import CORRECTED, RAW, CaseResult, Failure, Results
 from training.judge.score import CaseScore, score_case
+from training.loop.memory import is_out_of_memory
 from training.naming import shown_names
 from training.task import LabelArray, Task
 
@@ -143,7 +143,7 @@ def predict_cases(
         except Cancelled:
             raise
         except (SegMambaError, OSError, RuntimeError, MemoryError) as error:
-            if not isinstance(error, SegMambaError | OSError) and not _memory_ran_out(error):
+            if not isinstance(error, SegMambaError | OSError) and not is_out_of_memory(error):
                 raise
             failure = Failure(name=case.name, reason=_reason(error))
             results = replace(results, failed=(*results.failed, failure))
@@ -277,14 +277,8 @@ def _check_corrections(corrections: Corrections | None, task: Task) -> None:
 
 def _reason(error: Exception) -> str:
     """Why a case failed, without a path."""
-    if _memory_ran_out(error):
+    if is_out_of_memory(error):
         return "out of memory. Predict it on a machine with more, or with a smaller window."
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error)
-
-
-def _memory_ran_out(error: Exception) -> bool:
-    """On a GPU, in NumPy, or in PyTorch's allocator for CPUs, which has no error of its own."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError | KernelMemoryError)
-    return known or "not enough memory" in str(error)

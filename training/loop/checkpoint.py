@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from model_core.errors import CheckpointError
+from training.runs.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,20 @@ def load_last(path: Path) -> tuple[dict[str, Any], Path]:
             path.replace(path.with_suffix(".damaged.pt"))
         logger.warning("%s Continuing from %s, step %s.", error, previous.name, content["step"])
         return content, previous
+
+
+def best_weights(folder: RunFolder) -> dict[str, Any]:
+    """Content of ``best.pt``; before the first validation, the last average in the same form.
+
+    Raises:
+        CheckpointError: the run has saved nothing yet.
+    """
+    if folder.best.is_file():
+        return load_checkpoint(folder.best)
+    content, _ = load_last(folder.last)
+    weights = {name: value for name, value in content["ema"].items() if name != "updates"}
+    kept = {name: content[name] for name in ("config", "step", "elapsed")}
+    return {**kept, "weights": weights}
 
 
 def rng_state() -> dict[str, Any]:
