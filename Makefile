@@ -1,15 +1,15 @@
 # make demo | test | test-all | native | format | doctor | clean.  Variables: PYTHON, TORCH_INDEX_URL (docs/how-to/install.md)
 export PYTHON TORCH_INDEX_URL
-PYTEST ?= .venv/bin/python -m pytest
+PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile
 
 demo: .venv/ready        ## segment a generated sample study and compare with its truth
 	-@scripts/native.sh
 	.venv/bin/segmamba demo
 test: lint types native  ## format, lint, strict types and the default tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --reruns 1
 test-all: test test-slow ## everything: also the slow tests, with the real servers they need
-test-slow: native servers nnunet
-	$(PYTEST) -m slow
+test-slow: native servers nnunet skullstrip
+	SEGMAMBA_SKULLSTRIP_PYTHON=$(CURDIR)/.venv-skullstrip/bin/python $(PYTEST) -m slow --reruns 1
 lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -22,6 +22,8 @@ servers:                 ## Debian packages of the servers that slow tests talk 
 	scripts/servers.sh
 nnunet: .venv/ready      ## an environment with the real nnU-Net, for the slow tests that train with it
 	scripts/nnunet.sh
+skullstrip: .venv/ready  ## an environment with a skull stripper, for the slow tests that prepare a real scan
+	-scripts/skullstrip.sh
 format: .venv/ready      ## rewrite the sources in the house format
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
@@ -30,7 +32,7 @@ doctor: .venv/ready      ## what this machine has, what it lacks, what to do abo
 bench: .venv/ready       ## measure speed and memory beside the peers: about an hour, on an idle machine
 	benchmarks/run.sh $(BENCH)
 clean:                   ## remove what was built here; the next make starts anew
-	rm -rf .venv .venv-bench .venv-nnunet build dist *.egg-info model_core/ops/*.so
+	rm -rf .venv .venv-bench .venv-nnunet .venv-skullstrip build dist *.egg-info model_core/ops/*.so
 .venv/ready: pyproject.toml constraints.txt CMakeLists.txt scripts/setup.sh scripts/native.sh
 	scripts/setup.sh
-.PHONY: demo test test-all test-slow lint types check native servers nnunet format doctor bench clean
+.PHONY: demo test test-all test-slow lint types check native servers nnunet skullstrip format doctor bench clean

@@ -20,7 +20,7 @@ from benchmarks.table import markdown
 from benchmarks.timing import Plan
 
 OUT: Final = Path(__file__).parent / "results"
-_FOLDERS: Final = ("--out", "--data")
+_HIDDEN: Final = {"--out": "FOLDER", "--data": "FOLDER", "--postgres": "URL"}
 _EPILOGUE: Final = """\
 Rows are kept in OUT/<subject>_<machine>_<yyyymm>.json, saved after every one; a Markdown table and
 a picture are written beside it. So a run may be interrupted and go on with --missing, and rows may
@@ -99,12 +99,21 @@ def options(values: argparse.Namespace) -> Options:
     )
 
 
-def open_results(subject: str, chosen: Options, notes: Sequence[str]) -> Results:
-    """The subject's results with the machine's peaks, measured now unless nothing is to run."""
+def open_results(
+    subject: str, chosen: Options, notes: Sequence[str], *, peaks: bool = True
+) -> Results:
+    """The subject's results; the machine's peaks are measured now unless nothing is to run.
+
+    Args:
+        subject: in the file's name.
+        chosen: from the command line.
+        notes: for the page.
+        peaks: False where no row is compared with what the machine can do at best.
+    """
     results = Results.open(subject, chosen.out, quick=chosen.quick, fresh=chosen.fresh)
     results.notes = tuple(notes)
     results.command = shlex.join(["python", "-m", f"benchmarks.{subject}", *_shown(sys.argv[1:])])
-    if not chosen.listing:
+    if peaks and not chosen.listing:
         say("measuring what the machine can do at best …")
         now = measure_peaks(threads=chosen.threads, quick=chosen.quick)
         # A neighbour can only lower a peak: the best that was ever seen is the machine's.
@@ -115,16 +124,14 @@ def open_results(subject: str, chosen: Options, notes: Sequence[str]) -> Results
 
 
 def _shown(arguments: Sequence[str]) -> list[str]:
-    """The arguments without folders, which are nobody's business."""
+    """The arguments without folders and addresses, which are nobody's business."""
     shown: list[str] = []
-    hidden = False
+    instead = None
     for argument in arguments:
         name, _, value = argument.partition("=")
-        if hidden:
-            shown.append("FOLDER")
-        else:
-            shown.append(f"{name}=FOLDER" if value and name in _FOLDERS else argument)
-        hidden = argument in _FOLDERS
+        joined = f"{name}={_HIDDEN[name]}" if value and name in _HIDDEN else argument
+        shown.append(instead or joined)
+        instead = _HIDDEN.get(argument)
     return shown
 
 

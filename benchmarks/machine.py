@@ -14,7 +14,10 @@ from typing import Any, Final
 import torch
 
 ROOT: Final = Path(__file__).parents[1]
-PEERS: Final = ("mambapy", "nnunetv2", "monai")
+PEERS: Final = (
+    "mambapy", "nnunetv2", "monai", "fastapi", "uvicorn", "sqlalchemy", "dbos", "locust",
+    "litserve", "bentoml",
+)  # fmt: skip
 _FLAGS: Final = ("sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_bf16", "neon")
 _GENERATIONS: Final = (
     # vendor, family, models, name: from the vendors' processor identification tables.

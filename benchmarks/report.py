@@ -24,7 +24,10 @@ def index(results: list[Results]) -> str:
         for some in results
         if some.subject == subject and not some.quick
     ]
-    how = "How to read and repeat them: [speed](../../docs/concepts/speed.md)."
+    how = (
+        "How to read and repeat them: [speed](../../docs/concepts/speed.md) and, of the service, "
+        "[load](../../docs/concepts/load.md)."
+    )
     lines = ["# Results", "", how, "", *(links or ["None yet."])]
     return "\n".join(lines) + "\n"
 

@@ -22,11 +22,14 @@ echo "Installing the peers into .venv-bench (benchmarks/requirements.txt) ..."
 .venv-bench/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
     -r benchmarks/requirements.txt
 .venv-bench/bin/python -W ignore - <<'PYTHON'
+import bentoml
+import litserve
+import locust
 import mambapy.pscan
 import nnunetv2.inference.predict_from_raw_data
 import torch
 
 import model_core
 
-print(f"Ready: torch {torch.__version__}, mambapy, nnU-Net and this project in .venv-bench.")
+print(f"Ready: torch {torch.__version__}, mambapy, nnU-Net, LitServe, BentoML, locust and this project.")
 PYTHON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ def spread(seconds: Sequence[float]) -> dict[str, float | int]:
         "p90": ordered[rank],
         "count": len(ordered),
     }
+
+
+def quantile(seconds: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile, e.g. of share 0.99."""
+    ordered = sorted(seconds)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def time_once(work: Work) -> float:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from model_core.labels import Mask
 
 Connectivity = Literal[6, 18, 26]
+_THIN = 3
 
 
 def connected_components(mask: Mask, connectivity: Connectivity) -> tuple[NDArray[np.integer], int]:
@@ -25,9 +26,10 @@ def connected_components(mask: Mask, connectivity: Connectivity) -> tuple[NDArra
         count: how many parts there are.
     """
     ids, count = cc3d.connected_components(
-        _at_least_a_sheet(mask), connectivity=connectivity, return_N=True, binary_image=True
+        _with_room(mask), connectivity=connectivity, return_N=True, binary_image=True
     )
-    return ids[: mask.shape[0], : mask.shape[1]], count
+    x, y, z = mask.shape
+    return ids[:x, :y, :z], count
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:
@@ -36,8 +38,7 @@ def bounding_box(mask: Mask) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _at_least_a_sheet(mask: Mask) -> Mask:
-    """Widen an array that is a line: cc3d 4.1 runs out of ids there with 26-connectivity."""
-    if sorted(mask.shape)[1] > 1:
-        return mask
-    return np.pad(mask, [(0, 1), (0, 1), (0, 0)])
+def _with_room(mask: Mask) -> Mask:
+    """Widen a thin array: with 26-connectivity cc3d 4.1 runs out of ids in lines and sheets."""
+    thin = [(0, int(size <= _THIN)) for size in mask.shape]
+    return np.pad(mask, thin) if any(after for _, after in thin) else mask

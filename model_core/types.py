@@ -27,6 +27,10 @@ Tta = Literal["none", "fast", "full"]
 """Test-time augmentation by mirroring: 1 pass; identity + 3 single flips; all 8 combinations."""
 TTA_MODES: Final[tuple[Tta, ...]] = get_args(Tta)
 
+WindowChoice = Literal["card", "whole"]
+"""``card``: the window of the model card. ``whole``: one window over the brain box."""
+WINDOW_CHOICES: Final[tuple[WindowChoice, ...]] = get_args(WindowChoice)
+
 Shape3 = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 """Millimetres along the three array axes."""

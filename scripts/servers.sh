@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Install the real servers that the slow tests talk to, where that is possible; the tests that miss
-# one skip and say so.
+# Install the real servers and independent DICOM readers that the slow tests talk to, where that is
+# possible; the tests that miss one skip and say so.
 set -euo pipefail
 
 missing=()
-command -v prometheus >/dev/null || missing+=(prometheus)
+want() { command -v "$1" >/dev/null || missing+=("$2"); }
+want prometheus prometheus
+want Orthanc orthanc
+want dciodvfy dicom3tools
+want dsrdump dcmtk
+want dcm2niix dcm2niix
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
     echo "Not installed: ${missing[*]} (needs Debian or Ubuntu and root); their tests will be skipped."

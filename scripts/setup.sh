@@ -27,7 +27,7 @@ extra=()
 if [ -n "${TORCH_INDEX_URL:-}" ]; then
     extra=(--extra-index-url "$TORCH_INDEX_URL")
 elif [ "$(uname -sm)" = "Linux x86_64" ] && ! .venv/bin/python -c 'import torch' 2>/dev/null &&
-    ! .venv/bin/python -m pip config list | grep -qE 'find-links|index-url'; then
+    [[ ! $(.venv/bin/python -m pip config list) =~ find-links|index-url ]]; then
     echo "Note: PyPI's torch for Linux x86-64 brings NVIDIA's libraries: a download of several GB."
     echo "      Without a GPU, stop now (Ctrl-C) and name an index with CPU wheels instead:"
     echo "      make TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"

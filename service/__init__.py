@@ -1,7 +1,13 @@
-"""The HTTP service: decode four images, segment them, encode the label map; nothing else.
+"""The HTTP service: take studies, keep them safe as jobs, segment them, answer with label maps.
 
-The rooms, from the outside in: `app` builds the application, `routes` answer, `uploads` and
-`negotiation` read what the caller sent and wants, `worker` runs one inference at a time off the
-event loop, `registry` holds the loaded models, `errors` turns every exception into one JSON shape,
+Two kinds of processes, with a database and a folder between them:
+
+- the API: `app` builds it, `routes` and `answers` speak, `uploads`, `negotiation` and `study_jobs`
+  read what the caller sent and wants, `state` holds what is open, `housekeeping` tidies up. It
+  opens no image and loads no torch.
+- workers: `worker` takes jobs and computes, `reading` opens images in a process with limits.
+
+`jobs` is what lies between them, `auth` says who may call, `supervisor` runs all of it on one
+machine, `client` is the caller's side. `errors` turns every exception into one JSON shape;
 `metrics` and `observability` tell the operator what happened without a word about the patient.
 """

@@ -1,7 +1,7 @@
-"""`create_app` puts the service together: routes, middleware, error table and lifespan.
+"""`create_app` puts the API together: routes, middleware, error table and lifespan.
 
-Nothing is read or loaded at import, nor by `create_app`; the model is loaded by the lifespan, in
-the background, so that the process answers ``/health/live`` at once.
+Nothing is opened at import, nor by `create_app`. The lifespan opens the job database and the
+storage; models are other processes' business (`service.worker`).
 """
 
 from __future__ import annotations
@@ -9,66 +9,59 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
 
 from fastapi import FastAPI
 
-from service.bundles import bundle_loader, default_name, installed_cards
-from service.errors import install_error_handlers
+from service.auth.headers import add_security_headers
+from service.auth.setup import make_guard
+from service.catalogue import Catalogue, installed_models
+from service.foreign import ForeignPagesMiddleware
 from service.metrics import ServiceMetrics
 from service.middleware import ObservingMiddleware
 from service.openapi import document
-from service.registry import CardCatalogue, ModelRegistry, SegmenterFactory
-from service.routes import health, metrics, models, segment
+from service.problems import install_error_handlers
+from service.routes import health, inspect, jobs, metrics, models, segment
 from service.schemas import Pointer
 from service.settings import Settings
 from service.state import Service
+from service.tracing import tracing
+from service.version import release
 
-DISTRIBUTION: Final = "segmamba-service"
-STOP_SECONDS: Final = 5.0
 
-
-def create_app(
-    settings: Settings | None = None,
-    segmenter_factory: SegmenterFactory | None = None,
-    *,
-    catalogue: CardCatalogue | None = None,
-) -> FastAPI:
+def create_app(settings: Settings | None = None, *, catalogue: Catalogue | None = None) -> FastAPI:
     """A complete application; several can live in one process.
 
     Args:
         settings: read from the environment when None.
-        segmenter_factory: makes a segmenter from a model's name; loads bundles when None.
-        catalogue: the cards of installed models by name; looks for bundles when None.
+        catalogue: asked for the installed models; looks for bundles when None.
     """
     settings = settings or Settings()
-    service = Service(
-        settings,
-        ModelRegistry(
-            default_name(settings),
-            capacity=settings.max_models,
-            factory=segmenter_factory or bundle_loader(settings),
-            catalogue=catalogue or installed_cards,
-        ),
-        ServiceMetrics(),
-    )
+    service = Service(settings, catalogue or installed_models, ServiceMetrics())
     app = FastAPI(
         title="segmamba",
         summary="Brain tumour segmentation from four MR contrasts.",
         description="For research; not a medical device. See docs/api.md for the promise.",
-        version=_version(),
+        version=release(),
         lifespan=_lifespan,
         docs_url=None,  # those pages load scripts from a foreign host
         redoc_url=None,
+        # its own would export paths, query strings and exceptions' texts: see `service.tracing`
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    for route in (health, models, segment, metrics):
+    for route in (health, models, inspect, segment, jobs, metrics):
         app.include_router(route.router)
     app.add_api_route("/", _pointer, summary="What answers here", tags=["operation"])
     app.openapi = cache(partial(document, app))  # type: ignore[method-assign]
     install_error_handlers(app)
+    app.add_middleware(
+        ForeignPagesMiddleware,
+        host=settings.host,
+        hosts=settings.hosts,
+        origins=settings.origins,
+    )
     app.add_middleware(ObservingMiddleware, metrics=service.metrics)
+    add_security_headers(app, tls_in_front=settings.tls_in_front, origins=settings.origins)
     return app
 
 
@@ -76,30 +69,29 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     service.start()
+    settings = service.settings
+    app.state.guard = make_guard(settings, host=settings.host, engine=service.engine.database)
     try:
-        yield
+        with tracing():
+            yield
     finally:
-        service.stop(STOP_SECONDS)
+        app.state.guard.close()
+        service.stop()
 
 
 async def _pointer() -> Pointer:
     """Where everything is."""
     return Pointer(
         name="segmamba",
-        version=_version(),
+        version=release(),
         openapi="/openapi.json",
         links={
+            "inspect": "/inspect",
             "segment": "/segment",
+            "jobs": "/jobs",
             "models": "/models",
             "live": "/health/live",
             "ready": "/health/ready",
             "metrics": "/metrics",
         },
     )
-
-
-def _version() -> str:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from opentelemetry.trace import Span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import CLIENT_CLOSED_REQUEST, problem_response
 from service.metrics import ServiceMetrics
-from service.observability import Stopwatch, adopt_request_id
+from service.observability import Stopwatch, adopt_request_id, current_job_id
+from service.problems import CLIENT_CLOSED_REQUEST, problem_response
+from service.tracing import end_request, request_span
 
 logger = logging.getLogger("service.request")
 
 UNMATCHED_ROUTE: Final = "unmatched"
+_UNTRACED: Final = ("/health/", "/metrics")
+"""Asked every few seconds by machines, and about no job."""
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -33,20 +37,29 @@ class ObservingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        watch = Stopwatch()
-        answer = _Answer(send, adopt_request_id(Headers(scope=scope).get("x-request-id")))
-        try:
-            await self.app(scope, receive, answer.send)
-        except Exception as error:  # noqa: BLE001 - the last resort; the log gets its type
-            response = problem_response(error)
-            if not answer.started:
-                await response(scope, receive, answer.send)
-        finally:
-            self._record(scope, answer, watch.seconds())
+        watch, headers = Stopwatch(), Headers(scope=scope)
+        answer = _Answer(send, adopt_request_id(headers.get("x-request-id")))
+        with request_span(headers, traced=not scope["path"].startswith(_UNTRACED)) as span:
+            try:
+                await self.app(scope, receive, answer.send)
+            except Exception as error:  # noqa: BLE001 - the last resort; the log gets its type
+                response = problem_response(error)
+                if not answer.started:
+                    await response(scope, receive, answer.send)
+            finally:
+                self._record(scope, answer, watch.seconds(), span)
 
-    def _record(self, scope: Scope, answer: _Answer, seconds: float) -> None:
+    def _record(self, scope: Scope, answer: _Answer, seconds: float, span: Span) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
         method = scope["method"] if scope["method"] in _KNOWN_METHODS else "other"
+        end_request(
+            span,
+            method=method,
+            route=route,
+            status=answer.status,
+            cause=answer.cause,
+            job=current_job_id(),
+        )
         self.metrics.observe_request(route, method, answer.status, seconds)
         if answer.cause is not None:
             self.metrics.errors.labels(answer.cause).inc()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -10,10 +10,55 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from model_core.inference.adaptive import WINDOW_CHOICES
-from model_core.types import CONTRASTS, LABEL_SCHEMES, TTA_MODES
-from service.errors import HTTP_KINDS, INTERNAL, PROBLEM_MEDIA_TYPE, PROBLEM_TABLE, ProblemKind
-from service.schemas import Problem, SegmentationAnswer
+from model_core.pipeline.files import MEDIA_TYPES
+from service.problems import (
+    HTTP_KINDS,
+    INTERNAL,
+    PROBLEM_MEDIA_TYPE,
+    PROBLEM_TABLE,
+    WORKER_LOST,
+    ProblemKind,
+)
+from service.schemas import JobAnswer, Problem, SegmentationAnswer
+
+AT_EVERY_GUARDED_DOOR: Final = (
+    "unauthenticated",
+    "forbidden",
+    "rate-limited",
+    "auth-unavailable",
+    "database",
+)
+OF_AN_UPLOAD: Final = (
+    "malformed-upload",
+    "upload-timeout",
+    "upload-too-large",
+    "unsupported-media-type",
+    "option",
+    "input",
+    "queue-full",
+    "too-many-jobs",
+    "storage-full",
+    "storage-quota",
+    "shutting-down",
+)
+"""Causes why what was sent is not looked at."""
+OF_AN_ARCHIVE: Final = ("archive", "archive-unreachable", "study-not-found", "study-too-large")
+"""Causes why a study cannot be fetched."""
+OF_A_STUDY: Final = (*OF_AN_UPLOAD, *OF_AN_ARCHIVE, "idempotency-key", "storage")
+"""Causes why a study is not taken."""
+OF_A_RUN: Final = (
+    "image",
+    "study",
+    "shape",
+    "numerical",
+    "model",
+    "backend",
+    "internal",
+    "worker-lost",
+    "cancelled",
+    "out-of-memory",
+)
+"""Causes why a job fails."""
 
 _DETAILS: Final[dict[str, dict[str, str]]] = {
     "image": {
@@ -57,16 +102,42 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas.update(ours["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for operation in _operations(built):
-        answer = operation["responses"].get("422", {})
-        if "HTTPValidationError" in str(answer):
-            del operation["responses"]["422"]
+    for method, operation in _operations(built):
+        _as_openapi_3_1(operation)
+        _say_common_refusals(method, operation)
     return built
 
 
-def _operations(built: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _as_openapi_3_1(operation: dict[str, Any]) -> None:
+    """FastAPI describes streams of events in the words of OpenAPI 3.2 under the name of 3.1."""
+    for response in operation["responses"].values():
+        stream = response.get("content", {}).get("text/event-stream")
+        if stream is not None:
+            stream["schema"] = stream.pop("itemSchema")
+
+
+def _say_common_refusals(method: str, operation: dict[str, Any]) -> None:
+    """Add what the doors of operations answer, in place of FastAPI's own validation error."""
+    responses = operation["responses"]
+    _merge(responses, problems("foreign-host", *([] if method == "get" else ["foreign-origin"])))
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+        _merge(responses, problems("option"))
+    if "security" in operation:
+        _merge(responses, problems(*AT_EVERY_GUARDED_DOOR))
+
+
+def _merge(responses: dict[str, Any], more: Mapping[int | str, dict[str, Any]]) -> None:
+    for status, response in more.items():
+        known = responses.setdefault(str(status), response)
+        examples = response["content"][PROBLEM_MEDIA_TYPE]["examples"]
+        known["content"][PROBLEM_MEDIA_TYPE]["examples"] |= examples
+
+
+def _operations(built: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for operations in built["paths"].values():
-        yield from operations.values()
+        yield from operations.items()
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
@@ -75,7 +146,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 
 def kinds_by_cause() -> dict[str, ProblemKind]:
     """Every kind of problem that the service answers with, by cause."""
-    kinds = (*PROBLEM_TABLE.values(), *HTTP_KINDS.values(), INTERNAL)
+    kinds = (*PROBLEM_TABLE.values(), *HTTP_KINDS.values(), WORKER_LOST, INTERNAL)
     return {kind.cause: kind for kind in kinds}
 
 
@@ -92,7 +163,7 @@ def problems(*causes: str) -> dict[int | str, dict[str, Any]]:
             },
         )
         response["content"][PROBLEM_MEDIA_TYPE]["examples"][cause] = {"value": _example(kind)}
-        if kind.status == 503:
+        if kind.status in (409, 429, 503, 507):
             response["headers"] = {
                 "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}
             }
@@ -136,6 +207,7 @@ SEGMENTATION_EXAMPLE: Final[dict[str, Any]] = {
         "max_seconds": 2.9,
     },
     "postprocess": [],
+    "memory_steps": [],
     "warnings": [],
     "software": {"segmamba-service": "1.0.0", "torch": "2.13.0", "numpy": "2.4.6"},
     "label_map": {
@@ -158,13 +230,17 @@ _TEXT_HEADERS: Final = {
     "X-Segmamba-Volumes-ML": "JSON object: millilitres of NCR, ED, ET, WT and TC.",
     "X-Segmamba-Timings": "JSON object: seconds per stage.",
     "X-Segmamba-TTA": "JSON object: mode, passes, and what was averaged.",
+    "X-Segmamba-Quality": "JSON array of severity:code, present if quality checks raised flags.",
+    "X-Segmamba-Push": "JSON object, present if results were pushed: the archive and the counts.",
     "X-Segmamba-Warnings": "JSON array, present if there are warnings about the images.",
     "Content-Disposition": "A file name that says the label scheme and nothing of the upload.",
 }
 
+LOCATION: Final = {"Location": {"schema": {"type": "string"}, "description": "Address of the job."}}
+
 SEGMENT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The label map on the T1 image's grid, with the run's figures.",
+        "description": "The label map on the chosen image's grid, with the run's figures.",
         "headers": {
             name: {"schema": {"type": "string"}, "description": text}
             for name, text in _TEXT_HEADERS.items()
@@ -175,65 +251,30 @@ SEGMENT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
                 "schema": _reference(SegmentationAnswer),
                 "example": SEGMENTATION_EXAMPLE,
             },
+            "application/zip": {"schema": {"type": "string", "format": "binary"}},
+            "application/dicom": {"schema": {"type": "string", "format": "binary"}},
         },
     },
-    **problems(
-        "malformed-upload",
-        "not-acceptable",
-        "upload-timeout",
-        "upload-too-large",
-        "unsupported-media-type",
-        "image",
-        "study",
-        "option",
-        "input",
-        "shape",
-        "numerical",
-        "model",
-        "backend",
-        "internal",
-        "queue-full",
-        "shutting-down",
-        "cancelled",
-        "out-of-memory",
-    ),
+    202: {
+        "description": "With `Prefer: respond-async`: the job.",
+        "headers": LOCATION,
+        "content": {"application/json": {"schema": _reference(JobAnswer)}},
+    },
+    **problems("not-acceptable", *OF_A_STUDY, *OF_A_RUN),
 }
 
-SEGMENT_REQUEST: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": list(CONTRASTS),
-                    "additionalProperties": False,
-                    "properties": {
-                        **{
-                            contrast: {
-                                "type": "string",
-                                "format": "binary",
-                                "description": f"The {contrast} image, .nii or .nii.gz.",
-                            }
-                            for contrast in CONTRASTS
-                        },
-                        "model": {"type": "string", "description": "A name from GET /models."},
-                        "tta": {"type": "string", "enum": list(TTA_MODES)},
-                        "label_scheme": {"type": "string", "enum": list(LABEL_SCHEMES)},
-                        "postprocess": {"type": "string", "enum": ["true", "false"]},
-                        "window": {"type": "string", "enum": list(WINDOW_CHOICES)},
-                    },
-                },
-            }
-        },
+_BYTES: Final = {"type": "string", "format": "binary"}
+FILE_RESPONSE: Final[dict[str, Any]] = {
+    "description": "The file.",
+    "content": {
+        kind: {"schema": {"type": "object"} if kind == "application/json" else _BYTES}
+        for kind in sorted(set(MEDIA_TYPES.values()))
     },
-    "parameters": [
-        {
-            "name": "Accept",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "examples": ["application/gzip", "application/json"]},
-            "description": "application/gzip (the default) or application/json.",
-        }
-    ],
+}
+INSPECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Every series with its contrast, confidence and reason; the study's state.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
+    **problems(*OF_AN_UPLOAD, *OF_AN_ARCHIVE, "image", "study"),
 }

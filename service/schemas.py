@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,6 +40,7 @@ class Problem(BaseModel):
     got: str | None = Field(default=None, description="What came instead.")
     way_out: str | None = Field(default=None, description="What the caller can do about it.")
     request_id: str | None = Field(default=None, description="Ties the answer to the log.")
+    job: str | None = Field(default=None, description="The job that failed with it, if one did.")
 
 
 class Health(BaseModel):
@@ -58,12 +60,30 @@ class Pointer(BaseModel):
     links: dict[str, str]
 
 
+ModelState = Literal["ready", "available", "broken"]
+
+
+class ModelVersion(BaseModel):
+    """One installed version of a model."""
+
+    version: str = Field(description="`NAME@VERSION` in the form option `model` takes just this.")
+    state: ModelState = Field(
+        description="ready: in memory; available: loaded when asked for; broken: cannot be loaded."
+    )
+    loaded: bool = Field(description="In the memory of a worker now.")
+    memory_bytes: int | None = Field(description="Of its weights once loaded; null if unknown.")
+
+
 class ModelEntry(BaseModel):
-    """One installed model: whether it is the default, whether it is in memory, and its card."""
+    """One installed model: its versions, and the card of the one that a request means."""
 
     name: str = Field(description="What the form option `model` takes.")
     default: bool = Field(description="Used when the form names no model.")
     loaded: bool = Field(description="In memory now; another one is loaded on first use.")
+    version: str = Field(description="The newest that is not broken: what the name alone means.")
+    state: ModelState = Field(description="Of this version.")
+    memory_bytes: int | None = Field(description="Likewise.")
+    versions: list[ModelVersion] = Field(description="All of them, the newest first.")
     card: dict[str, Any] = Field(description="The model card, as stored in the bundle.")
 
 
@@ -72,6 +92,69 @@ class ModelList(BaseModel):
 
     default: str
     models: list[ModelEntry]
+
+
+class JobProgress(BaseModel):
+    """How far a job is: windows of the network, done and in all."""
+
+    stage: str | None = Field(description="read, load, prepare, infer, restore, encode …")
+    done: int
+    total: int
+
+
+class JobAnswer(BaseModel):
+    """One job as it stands."""
+
+    id: str = Field(description="Names the job in all addresses; says nothing about the study.")
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    position: int | None = Field(description="Place in the queue, the next one 1; else null.")
+    eta_s: float | None = Field(
+        description="Seconds until it ends, by the running times of the last jobs; null if it has."
+    )
+    progress: JobProgress
+    attempts: int = Field(description="How often a worker has begun.")
+    error: dict[str, Any] | None = Field(description="The problem that it failed with.")
+    model: str
+    model_version: str | None = Field(
+        description="The version that computed the result; before that, the one that is meant to."
+    )
+    options: dict[str, Any] = Field(description="As asked for; null is the model card's default.")
+    priority: Literal["high", "normal", "low"]
+    batch: str | None
+    cached: bool = Field(description="Answered from the result of an earlier, equal job.")
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    links: dict[str, str]
+
+
+class ResultFile(BaseModel):
+    """One file of a result."""
+
+    name: str
+    media_type: str
+    href: str = Field(description="Its address.")
+
+
+class FileList(BaseModel):
+    """The files of a result."""
+
+    files: list[ResultFile]
+
+
+class JobList(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobAnswer]
+    next: str | None = Field(description="Address of the next page; null on the last one.")
+
+
+class BatchAnswer(BaseModel):
+    """The jobs of a batch, counted."""
+
+    batch: str
+    counts: dict[str, int] = Field(description="Jobs by state; states without any are left out.")
+    done: bool = Field(description="None of them waits or runs.")
 
 
 class LabelMapPart(BaseModel):
@@ -137,6 +220,11 @@ class SegmentationAnswer(BaseModel):
     )
     windows: WindowSpread
     postprocess: list[dict[str, Any]] = Field(description="What each correction step changed.")
+    memory_steps: list[str] = Field(
+        [],
+        description="What was done because memory ran out: smaller-batch, host-sums, card-window, "
+        "fewer-passes, cpu.",
+    )
     warnings: list[str]
     software: dict[str, str] = Field(description="Versions of what computed the result.")
     label_map: LabelMapPart

@@ -1,92 +1,203 @@
-"""What one running application holds: its settings, worker, models, metrics and readiness."""
+"""What one API process holds: settings, the job engine, files, metrics, and whether it is ready."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import math
+import time
+from typing import Final
 
-from anyio import CapacityLimiter
 from starlette.requests import Request
 
-from model_core.cpu import limit_threads
-from model_core.types import CancelCheck
-from service.errors import NotReadyError, ShuttingDownError, problem_kind
+from service.auth.principal import Limits, Principal
+from service.auth.quota import check_quota
+from service.catalogue import Catalogue, Key, State, WantedModel, default_name, resolve
+from service.dicomweb.servers import parse_servers
+from service.errors import (
+    KeyReusedError,
+    NotReadyError,
+    QueueFullError,
+    ShuttingDownError,
+    StorageFullError,
+)
+from service.form import SegmentForm
+from service.housekeeping import Housekeeping
+from service.inspector import Inspector
+from service.jobs.blobs import BlobStore
+from service.jobs.database import UNREACHABLE
+from service.jobs.engine import FullQueueError, JobEngine, ReusedKeyError, Submitted
+from service.jobs.records import Job, NewJob, Worker
+from service.jobs.watch import Watch
 from service.metrics import ServiceMetrics
-from service.registry import ModelRegistry, SegmenterLike
-from service.settings import Settings
-from service.worker import InferenceWorker
+from service.settings import MEBIBYTE, Settings
+from service.study_jobs import forget_inputs, keep_inputs
 
 logger = logging.getLogger("service")
 
-_RETRY_WHILE_WARMING = 5
-_PARSERS = 2  # studies decoded at the same time; each holds four volumes
+LONGEST_RETRY: Final = 600
+_RETRY_WHILE_WARMING: Final = 5
 
 
 class Service:
-    """The living parts of one application, built once and reached through ``request.app``."""
+    """The living parts of one application, reached through ``request.app``.
 
-    def __init__(
-        self, settings: Settings, registry: ModelRegistry, metrics: ServiceMetrics
-    ) -> None:
-        self.settings = settings
-        self.registry = registry
-        self.metrics = metrics
-        self.worker = InferenceWorker(settings.queue_size)
-        self.parsers = CapacityLimiter(_PARSERS)
-        self._warm_up_problem: str | None = None
-        self._grace: threading.Timer | None = None
-        metrics.watch(
-            queue_depth=lambda: self.worker.depth,
-            running=lambda: self.worker.busy,
-            models=registry.loaded_info,
-            ready=lambda: self.not_ready() is None,
-        )
+    Nothing is opened before `start`.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, metrics: ServiceMetrics) -> None:
+        self.settings, self.catalogue, self.metrics = settings, catalogue, metrics
+        self.default_model = default_name(settings)
+        self.archives = parse_servers(settings.dicomweb_servers or "")
+        self.inspector = Inspector(settings)
+        self.draining = False
+        self._drained = 0.0
 
     def start(self) -> None:
-        """Start the worker; its first work is to load and warm up the default model."""
-        self.worker.start()
-        self.worker.post(self._warm_up)
+        """Open the job database and the storage, and begin to watch and to tidy up."""
+        settings = self.settings
+        self.engine = JobEngine(settings.database_url, queue_limit=settings.queue_size)
+        self.blobs = BlobStore(settings.storage_url, settings.spool)
+        self.watch = Watch(self.engine.store)
+        self.housekeeping = Housekeeping(
+            self.engine, self.blobs, keep_seconds=3600 * settings.keep_hours
+        )
+        self.watch.start()
+        self.housekeeping.start()
+        self.metrics.watch(self)
+        self.metrics.gather(settings.metrics_folder)
 
-    def acquire(self, name: str) -> SegmenterLike:
-        """The warm segmenter of a model; worker thread only."""
-        return self.registry.acquire(name)
+    def drain(self) -> None:
+        """Take no more work; who waits for a job that does not run is told to come back."""
+        self.draining = True
+        self._drained = time.monotonic()
+
+    def gives_up(self, job: Job) -> bool:
+        """Whether a caller should not wait here any longer for a job that is still open."""
+        if not self.draining:
+            return False
+        over = time.monotonic() - self._drained > self.settings.grace_seconds
+        return over or job.state == "queued"
+
+    def stop(self) -> None:
+        """Close everything; jobs go on in their workers."""
+        self.draining = True
+        self.watch.stop()
+        self.housekeeping.stop()
+        self.inspector.close()
+        self.engine.close()
+
+    def resolve(self, asked: str | None) -> WantedModel:
+        """The installed model that a request means.
+
+        Raises:
+            OptionError: there is none.
+        """
+        return resolve(self.catalogue(), asked, self.default_model, self.model_states())
+
+    def workers(self) -> list[Worker]:
+        """Those that have lately said that they are there."""
+        silent = self.engine.store.workers(silent_ms=int(1000 * self.settings.silence_seconds))
+        gone = {worker.id for worker in silent}
+        return [worker for worker in self.engine.workers() if worker.id not in gone]
+
+    def model_states(self) -> dict[Key, State]:
+        """What workers say of versions of models; one that is ready somewhere is not broken."""
+        states: dict[Key, State] = {}
+        for worker in self.workers():
+            for told in worker.facts.get("versions", ()):
+                key = (told["model"], told["version"], told["digest"])
+                if states.get(key) != "ready":
+                    states[key] = told["state"]
+        return states
 
     def not_ready(self) -> NotReadyError | ShuttingDownError | None:
         """Why the service should get no requests now, or None when it should."""
-        if self.worker.draining:
+        if self.draining:
             return ShuttingDownError("The service is shutting down.", retry_after=5)
-        if self.registry.default in self.registry.loaded():
+        if any(worker.state == "ready" for worker in self.workers()):
             return None
-        reason = self._warm_up_problem or "The default model is being loaded and warmed up."
-        return NotReadyError(reason, retry_after=_RETRY_WHILE_WARMING)
+        return NotReadyError(
+            "No worker is ready: the model is being loaded and warmed up, or none runs.",
+            retry_after=_RETRY_WHILE_WARMING,
+        )
 
-    def drain(self) -> None:
-        """Take no more work; stop the running segmentation when the grace period ends."""
-        if self.worker.draining:
-            return
-        self.worker.drain()
-        self._grace = threading.Timer(self.settings.grace_seconds, self.worker.cancel_running)
-        self._grace.daemon = True
-        self._grace.start()
+    def admit(self, caller: Principal) -> None:
+        """Refuse before the body is read what could not be taken afterwards.
 
-    def stop(self, timeout: float) -> None:
-        """End the worker; the running segmentation is stopped at its next window."""
-        self.drain()
-        if self._grace is not None:
-            self._grace.cancel()
-        if not self.worker.close(timeout):
-            logger.warning("the worker is inside a long step; leaving without it")
+        Raises:
+            ShuttingDownError: the process is going away.
+            QueueFullError: as many jobs wait as may.
+            StorageFullError: the disk has no room for another study.
+            TooManyJobsError: the caller has as many open jobs as it may, or keeps too much.
+        """
+        if self.draining:
+            raise ShuttingDownError("The service is shutting down. Try again.", retry_after=5)
+        waiting = self.engine.count("queued")
+        if waiting >= self.settings.queue_size:
+            raise self._queue_full(waiting)
+        if self.blobs.free_bytes() < MEBIBYTE * self.settings.min_free_mb:
+            raise StorageFullError(
+                "The disk that holds waiting studies is nearly full. Try again later.",
+                retry_after=LONGEST_RETRY,
+            )
+        self._check_quota(caller, 0)
 
-    def _warm_up(self, _cancelled: CancelCheck) -> None:
+    def submit(self, form: SegmentForm, new: NewJob, caller: Principal) -> Submitted:
+        """Make a job of a form, durable before this returns.
+
+        Raises:
+            QueueFullError: as many jobs wait as may.
+            KeyReusedError: the idempotency key belongs to another request.
+        """
+        self._check_quota(caller, form.size)
+        unneeded = True
         try:
-            # here, because OpenMP counts threads anew for each thread that computes
-            limit_threads(self.settings.threads)
-            self.acquire(self.registry.default)
-        except Exception as error:
-            kind = problem_kind(error)
-            self._warm_up_problem = f"The default model could not be loaded: {kind.title.lower()}."
-            self.metrics.errors.labels(kind.cause).inc()
+            keep_inputs(self.blobs, form, new)
+            submitted = self.engine.submit(new)
+            unneeded = not submitted.is_new or submitted.job.cached
+        except UNREACHABLE:
+            unneeded = False  # the job may be there all the same; if not, housekeeping finds them
             raise
+        except FullQueueError as full:
+            raise self._queue_full(full.waiting) from None
+        except ReusedKeyError:
+            raise KeyReusedError(
+                "Idempotency-Key",
+                expected="the request that came with it the first time",
+                got="other images or options",
+                way_out="Use a new key for a new request.",
+            ) from None
+        finally:
+            if unneeded:
+                self.blobs.delete(f"inputs/{new.spec['upload']}")
+        return submitted
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a job that waits or runs, and delete its images; whether there was one."""
+        cancelled = self.engine.cancel(job.id)
+        if cancelled:  # a worker that reads them now is told to stop as well
+            self.metrics.count_cancelled()
+            forget_inputs(self.blobs, job.spec)
+        return cancelled
+
+    def forget(self, job: Job) -> None:
+        """Delete an ended job with its files."""
+        self.housekeeping.forget(job)
+        self.engine.forget(job)
+
+    def _check_quota(self, caller: Principal, incoming: int) -> None:
+        if caller.limits == Limits():
+            return
+        open_jobs, stored = self.engine.store.held_by(caller.id)
+        check_quota(caller, open_jobs=open_jobs, stored_bytes=stored, incoming_bytes=incoming)
+
+    def _queue_full(self, waiting: int) -> QueueFullError:
+        hands = max(1, self.engine.hands())
+        seconds = self.engine.usual_seconds() * max(1, waiting) / hands
+        return QueueFullError(
+            f"{waiting} jobs wait already, about {seconds:.0f} seconds of work. Try again later.",
+            retry_after=max(1, min(LONGEST_RETRY, math.ceil(seconds / max(1, waiting)))),
+        )
 
 
 def service_of(request: Request) -> Service:

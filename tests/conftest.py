@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     # before NumPy or torch is imported: tiny tensors gain nothing from threads
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# no test meets, or leaves, the jobs and results of the person who runs it
+_state = tempfile.TemporaryDirectory(prefix="segmamba-state-")
+os.environ["XDG_STATE_HOME"] = _state.name
 
 REAL_CASES_VARIABLE = "SEGMAMBA_TEST_DATA"
 

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import torch
 
-from benchmarks import case, commandline, monai_way, nnunet_way, scan, scans
+from benchmarks import case, commandline, load, monai_way, nnunet_way, scan, scans, throughput
 from benchmarks.authors_way import as_authors
+from benchmarks.bare import ORDER_VARIABLE, bare_loop
+from benchmarks.deployment import MODEL, deployed, environment, fill, project_python, small_form
+from benchmarks.dispatch import idle_percent, waits
 from benchmarks.machine import machine, slug, versions
 from benchmarks.networks import LENT, OURS, SEQUENTIAL, forward_in, in_way, relative_error, seeded
 from benchmarks.results import SCHEMA, Results, Row, fraction, ratio, read
+from benchmarks.serving import CALLERS, killed, ours
 from benchmarks.table import markdown, significant
-from benchmarks.timing import Plan, alternate, spread
+from benchmarks.timing import Plan, alternate, quantile, spread
 from benchmarks.work import network_work, scan_gbyte
 from benchmarks.worker import JobError, run_job
+from service.jobs.database import open_database
+from service.jobs.engine import JobEngine
+from service.jobs.records import NewJob
+from service.jobs.tables import jobs
 
 SAME = 1e-5
 """Relative L2 distance of two float32 ways of computing one network."""
@@ -40,6 +51,12 @@ def test_the_spread_is_minimum_median_nearest_rank_and_count() -> None:
     seconds = [float(i) for i in range(10, 0, -1)]
     assert spread(seconds) == {"min": 1.0, "median": 5.5, "p90": 9.0, "count": 10}
     assert spread([3.0]) == {"min": 3.0, "median": 3.0, "p90": 3.0, "count": 1}
+
+
+def test_quantiles_are_nearest_ranks() -> None:
+    seconds = [float(i) for i in range(1, 201)]
+    assert [quantile(seconds, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 100, 198, 200]
+    assert quantile([3.0], 0.99) == 3.0
 
 
 def test_ways_run_in_turn_after_their_warm_up() -> None:
@@ -119,8 +136,9 @@ def test_a_short_name_is_fit_for_a_file() -> None:
 
 
 def test_folders_of_the_command_line_are_not_kept() -> None:
-    given = ["--data", "/home/me/patients", "--out=/tmp/x", "--only", "L 512", "--quick"]
-    kept = ["--data", "FOLDER", "--out=FOLDER", "--only", "L 512", "--quick"]
+    secret = "postgresql://me:secret@host/db"
+    given = ["--data", "/home/me/patients", "--out=/tmp/x", "--only", "L 512", "--postgres", secret]
+    kept = ["--data", "FOLDER", "--out=FOLDER", "--only", "L 512", "--postgres", "URL"]
     assert commandline._shown(given) == kept
 
 
@@ -363,3 +381,124 @@ def test_a_tiny_run_leaves_numbers_a_page_and_a_picture(
     assert all(one.error is None or one.error < SAME for one in results.rows)
     assert path.with_suffix(".png").stat().st_size > 10_000
     assert "ns per element" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------ the service
+
+
+def test_kept_ranks_hold_the_extremes_and_the_quantiles() -> None:
+    seconds = [float(i) for i in range(1000, 0, -1)]
+    kept = load.ranks(seconds, 201)
+    assert len(kept) == 201
+    assert kept[0] == 1.0
+    assert kept[-1] == 1000.0
+    assert quantile(kept, 0.5) == pytest.approx(quantile(seconds, 0.5), abs=5)
+    assert load.ranks([2.0, 1.0]) == (1.0, 2.0)
+
+
+def test_requests_are_grouped_and_those_of_the_warm_up_do_not_count() -> None:
+    said = [
+        ("GET", -2.0, 1.0, None),  # ended before the time began
+        ("GET", -1.0, 2.0, None),
+        ("GET", 3.0, 1.0, None),
+        ("POST", 0.0, 0.5, "HTTPError"),
+    ]
+    found = load.grouped(said)
+    assert found["GET"] == load.Asked(seconds=[2.0, 1.0], errors=0, span=4.0, answered=3)
+    assert found["POST"] == load.Asked(seconds=[], errors=1, span=0.5, answered=1)
+    failed = load._row("POST, 64 callers", "ours", found["POST"], {})
+    assert (failed.bound, failed.seconds) == ("failed", ())
+    row = load._row("GET, 64 callers", "ours", found["GET"], {"waiting": 0})
+    assert row.extra == {"p99": 2.0, "requests": 2, "a_second": 0.5, "errors": 0, "waiting": 0}
+
+
+def test_only_wanted_phases_are_measured(tmp_path: Path) -> None:
+    results = Results.open("load", tmp_path)
+    every = load.wanted("SQLite", 10_000, results, chosen())
+    assert every.name == "this project, SQLite, 10 000 jobs"
+    assert every.phases == list(load.PHASES)
+    posts = load.wanted("SQLite", 1, results, chosen(only=("post /jobs, 64 callers, one",)))
+    assert [phase.title for phase in posts.phases] == ["one request a second each"]
+
+
+def test_a_job_keeps_the_worker_from_the_end_of_the_one_before() -> None:
+    times = [(10.0, 12.0), (10.5, 15.0), (20.0, 21.0)]
+    assert throughput.periods(times) == [2.0, 3.0, 1.0]
+    measured = throughput.Measured(service=[2.0, 2.0, 4.0, 4.0], bare=[1.0] * 4, beside=[])
+    assert measured.shares(2) == [0.5, 0.25]
+
+
+def test_a_measured_service_takes_no_settings_of_the_person_who_measures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGMAMBA_QUEUE_SIZE", "1")
+    monkeypatch.setenv("HOME", "/home/me")
+    made = environment({"threads": 2})
+    assert "SEGMAMBA_QUEUE_SIZE" not in made
+    assert (made["SEGMAMBA_THREADS"], made["HOME"]) == ("2", "/home/me")
+
+
+def test_a_filled_table_holds_copies_of_the_job_in_both_books(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    engine = JobEngine(url)
+    first = engine.submit(NewJob(owner="me", spec={"model": "m"})).job
+    fill(url, 1200)
+    numbers = [job.number for job in engine.list("me", limit=2000)]
+    engine.close()
+    database = open_database(url)
+    with database.connect() as connection:
+        ids = set(connection.execute(sa.select(jobs.c.id)).scalars())
+        places = connection.execute(sa.text("SELECT workflow_uuid, inputs FROM workflow_status"))
+        queued = {row.workflow_uuid: row.inputs for row in places}
+    database.dispose()
+    assert len(set(numbers)) == 1201
+    assert first.id in ids
+    assert set(queued) == ids
+    assert len(set(queued.values())) == 1
+
+
+@pytest.mark.slow
+def test_a_real_service_is_measured_and_keeps_every_study_of_a_killed_worker(
+    tmp_path: Path,
+) -> None:
+    images = case.study_paths(None, 0, tmp_path / "study", quick=True).images
+    form = small_form(tmp_path / "form")
+    bundle = case.write_bundle(tmp_path / "ours" / "models" / MODEL, "tiny SegMamba", window=32)
+    order = {"bundle": bundle, "threads": 1, "options": {}}
+    variables = environment({}) | {ORDER_VARIABLE: json.dumps(order)}
+    results = Results.open("serving", tmp_path, quick=True)
+    with bare_loop(project_python(), variables, images) as loop:
+        label_map = gzip.decompress(bytes.fromhex(loop.run()["label_map"])).hex()
+        with deployed(tmp_path / "ours", model=MODEL, threads=1) as up:
+            assert 0 <= idle_percent(up.child("worker"), 1.0) < 200
+            seconds = waits(up, form, 2, (0.0, 0.1))
+            study = throughput.Study(images=images, options={})
+            measured = throughput.measure(up, loop, study, blocks=1, size=2)
+            assert len(up.rows(jobs.c.id)) == 2 + 1 + 2 + 1
+    assert all(0 <= one < 60 for one in seconds)
+    assert measured.same
+    assert len(measured.service) == len(measured.bare) == 2
+    assert min(*measured.service, *measured.bare, *measured.beside) > 0
+    write_again = tmp_path / "again"
+    case.write_bundle(write_again / "models" / MODEL, "tiny SegMamba", window=32)
+    with ours(write_again, form, chosen()) as servers:
+        killed([servers[1]], label_map, results, chosen())
+    (row,) = results.rows
+    assert row.extra["label_maps"] == CALLERS
+    assert (row.extra["refused"], row.extra["lost"]) == (0, 0)
+    assert row.extra["again"] < 300
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("locust") is None, reason="a peer, in .venv-bench alone")
+def test_many_callers_ask_a_real_service(tmp_path: Path) -> None:
+    case.write_bundle(tmp_path / "models" / MODEL, "tiny SegMamba", window=32)
+    form = small_form(tmp_path / "study")
+    results = Results.open("load", tmp_path, quick=True)
+    held = load.wanted("SQLite", 50, results, chosen())
+    with deployed(tmp_path, model=MODEL, threads=1, queue_size=1_000_000) as up:
+        load.measure(up, form, held, results, folder=tmp_path, seconds=6.0)
+        count = len(up.rows(jobs.c.id))
+    assert count > 50
+    assert {row.group.partition(",")[0] for row in results.rows} == {"GET /jobs/{id}", "POST /jobs"}
+    assert all(row.extra["errors"] == 0 for row in results.rows if row.seconds)

@@ -13,10 +13,10 @@ from model_core.checkpoints import CardDraft
 from model_core.checkpoints.card import TrainingRecord
 from model_core.networks import network_config, network_name
 from model_core.postprocess import parse_steps
+from model_core.provenance.environment import commit_at, package_version
 from model_core.types import LabelScheme
 from training.config import TrainConfig
 from training.naming import all_brats_2021, all_brats_glioma, shown_names
-from training.runs.environment import commit, package_version
 from training.runs.run_folder import RunFolder, read_json
 
 CITATIONS: Mapping[str, str] = {
@@ -100,20 +100,26 @@ def draft_card(
 
 
 def measured(
-    selection: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None, *, as_carded: bool
+    selection: Mapping[str, Any] | None,
+    evaluation: Mapping[str, Any] | None,
+    *,
+    as_carded: bool,
+    validations: int = 2,
 ) -> dict[str, Any]:
     """What was measured: the validation that chose the weights, and the final evaluation.
 
     Args:
-        selection: of the checkpoint.
+        selection: the validation that the checkpoint was kept with.
         evaluation: of whole cases on their native grids.
         as_carded: whether the evaluation was done with the card's window and corrections.
+        validations: how many the run had; a single one has chosen nothing.
     """
     metrics: dict[str, Any] = {}
     if selection is not None:
+        kindly = "the weights were selected by its mean, so these cases judge them kindly"
+        only = "the run's only validation, at its end: it has selected nothing"
         metrics["selection"] = {
-            "what": "Dice on the model's grid; the weights were selected by its mean, so these "
-            "cases judge them kindly",
+            "what": f"Dice on the model's grid; {kindly if validations > 1 else only}",
             **selection,
         }
     if evaluation is not None:
@@ -128,7 +134,7 @@ def measured(
 
 def code_version() -> str:
     """Version of the installed distribution, with the commit when run from a checkout."""
-    release, here = package_version("segmamba-service") or "unreleased", commit()
+    release, here = package_version("segmamba-service") or "unreleased", commit_at()
     return f"{release}+{here[:12]}" if here else release
 
 

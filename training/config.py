@@ -126,6 +126,9 @@ class TrainConfig:
     """Other sizes that are mixed in, e.g. one whole-brain patch in ten."""
     foreground_share: float = 2 / 3
     """Share of patches placed on a voxel of a random label that the case has."""
+    lacking_weight: float = 1.0
+    """How often a real case is drawn that lacks one of the labels, relative to one that has all:
+    below 1 where such cases are more frequent in the training set than among patients."""
     augmentation: Augmentation = Augmentation()
     phantoms: int = 0
     """Generated phantom cases (seeds 1, 2, …) that join the training set (BraTS tasks only)."""
@@ -194,7 +197,7 @@ class TrainConfig:
             _require(name, 0 <= getattr(self, name) <= 1, "0 to 1", getattr(self, name))
         for name in ("overlap", "validation_overlap"):
             _require(name, 0 <= getattr(self, name) < 1, "0 to below 1", getattr(self, name))
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "clip_norm", "lacking_weight"):
             _require(name, getattr(self, name) > 0, "a positive number", getattr(self, name))
         for name in ("max_minutes", "validate_steps", "save_steps", "patience"):
             limit = getattr(self, name)

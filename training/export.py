@@ -108,6 +108,7 @@ def export_bundle(
             best.get("validation"),
             read_json(folder.final_metrics) if own else evaluation,
             as_carded=not own or all(_same(trained, config, name) for name in CARD_SETTINGS),
+            validations=len(folder.records("validation")),
         )
         if options.found is not None:
             metrics["corrections"] = dict(options.found)

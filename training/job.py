@@ -16,7 +16,7 @@ from training.bars import counting
 from training.checks import disk_warning
 from training.conclude import conclude, show
 from training.config import TrainConfig
-from training.data.cases import CachedCase, prepare_cases
+from training.data.cases import CachedCase, prepare_cases, weighted
 from training.data.dataset import CaseFiles, Dataset
 from training.data.plan import Plan
 from training.data.split import Split
@@ -158,6 +158,7 @@ def _prepare(job: Job, reporter: Reporter) -> Cases:
     real, validation = (
         _prepared(job, part, reporter) for part in (job.split.training, job.split.validation)
     )
+    real = tuple(weighted(case, config) for case in real)
     generated = _generated(config, job.request, reporter)
     more = f" and {len(generated)} generated ones" if generated else ""
     reporter.say(f"{len(real)} cases{more} to train on, {len(validation)} to validate on")

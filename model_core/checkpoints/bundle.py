@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -31,6 +29,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from model_core.catalogue import (
+    CARD_FILE,
+    SEARCH_PATH_VARIABLE,
+    WEIGHTS_FILE,
+    find_bundle,
+    find_bundles,
+)
 from model_core.checkpoints.card import FORMAT_VERSION, CardDraft, ModelCard, WeightsRecord
 from model_core.checkpoints.upstream import load_upstream
 from model_core.checkpoints.weights import build_empty, check_tensors, fill, load_safetensors
@@ -42,11 +47,6 @@ from model_core.networks import (
     network_name,
 )
 
-CARD_FILE: Final = "card.json"
-WEIGHTS_FILE: Final = "weights.safetensors"
-DEFAULT_MODEL: Final = "segmamba-small"
-SEARCH_PATH_VARIABLE: Final = "SEGMAMBA_MODELS"
-PACKAGED_MODELS: Final = Path(__file__).parent.parent / "models"
 _CARD_CHECKSUM: Final = "card_sha256"
 
 
@@ -64,8 +64,9 @@ def load_bundle(path_or_name: str | Path) -> Bundle:
     """Load a bundle and verify all of it.
 
     Args:
-        path_or_name: a bundle's folder, or the name of one that `find_bundles` finds. A plain
-            word is first looked up as a name.
+        path_or_name: a bundle's folder, or the name of one that `find_bundles` finds, with
+            ``@VERSION`` behind it for another than the newest. A plain word is first looked up as
+            a name.
 
     Raises:
         BundleError: naming the part that is missing, altered or unknown, and the way out.
@@ -77,7 +78,7 @@ def load_bundle(path_or_name: str | Path) -> Bundle:
         raise BundleError(
             f"bundle {folder.name}: {WEIGHTS_FILE} is missing. Copy the whole bundle folder again."
         )
-    if _sha256(weights) != card.weights.sha256:
+    if sha256_of(weights) != card.weights.sha256:
         raise BundleError(
             f"bundle {folder.name}: {WEIGHTS_FILE} is not the file that card.json describes (its "
             "sha256 differs). Copy the whole bundle folder again from its source."
@@ -107,23 +108,6 @@ def read_card(folder: Path) -> ModelCard:
             f"bundle {folder.name}: {CARD_FILE} is not a valid model card: {faults(error)}. "
             "Correct the source card and make the bundle again."
         ) from error
-
-
-def find_bundles() -> Mapping[str, Path]:
-    """Every bundle that can be loaded by name: the packaged ones, then those on the search path.
-
-    The search path is the environment variable ``SEGMAMBA_MODELS``: folders that hold bundles,
-    separated like ``PATH``. A bundle is named by its folder; the first of a name wins, so no
-    folder on the search path can take a packaged model's name.
-    """
-    extra = os.environ.get(SEARCH_PATH_VARIABLE, "")
-    roots = [PACKAGED_MODELS, *(Path(part) for part in extra.split(os.pathsep) if part)]
-    found: dict[str, Path] = {}
-    for root in roots:
-        for card in sorted(root.glob(f"*/{CARD_FILE}")):
-            if not card.parent.name.startswith("."):  # a bundle that is being written
-                found.setdefault(card.parent.name, card.parent)
-    return MappingProxyType(found)
 
 
 def save_bundle(
@@ -200,13 +184,12 @@ def import_upstream(weights: str | Path, card_path: str | Path, out: str | Path)
 
 
 def _locate(path_or_name: str | Path) -> Path:
-    bundles = find_bundles()
-    if isinstance(path_or_name, str) and path_or_name in bundles:
-        return bundles[path_or_name]
+    if isinstance(path_or_name, str) and (found := find_bundle(path_or_name)):
+        return found
     folder = Path(path_or_name)
     if folder.is_dir():
         return folder
-    known = ", ".join(bundles) or "none"
+    known = ", ".join(find_bundles()) or "none"
     raise BundleError(
         f"no bundle named {folder.name}, and no such folder. Bundles found: {known}. Further "
         f"folders of bundles are given by {SEARCH_PATH_VARIABLE}."
@@ -283,7 +266,7 @@ def _write(folder: Path, network: nn.Module, *, card: CardDraft, dtype: torch.dt
     save_file(tensors, weights, metadata={"format": "pt", _CARD_CHECKSUM: _card_sha256(fields)})
     weights.chmod(0o644)  # safetensors makes it readable to its owner alone
     record = WeightsRecord(
-        file=WEIGHTS_FILE, sha256=_sha256(weights), parameters=_parameters(network)
+        file=WEIGHTS_FILE, sha256=sha256_of(weights), parameters=_parameters(network)
     )
     complete = ModelCard.model_validate(fields | {"weights": record.model_dump()})
     (folder / CARD_FILE).write_text(_readable(complete), encoding="utf-8")
@@ -350,7 +333,8 @@ def _card_sha256(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, as cards hold it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

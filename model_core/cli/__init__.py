@@ -43,3 +43,8 @@ def examples(*lines: str) -> Callable[[_Command], _Command]:
         return command
 
     return attach
+
+
+def epilog(*lines: str) -> str:
+    """Examples as the end of a command's ``--help``, for a command inside a group."""
+    return "\n".join(["Examples:", "```text", *lines, "```"])

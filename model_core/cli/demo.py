@@ -23,7 +23,7 @@ from model_core.cli.options import (
     Window,
 )
 from model_core.cli.outputs import Targets
-from model_core.cli.segment import Job, process
+from model_core.cli.segment import Job, Studio, process
 from model_core.cli.show import VOLUME_MEANINGS, Outcome, StudyProgress, show_paths, stages_line
 from model_core.types import CONTRASTS
 
@@ -85,7 +85,8 @@ def run_demo(
             sources={contrast: paths[contrast] for contrast in CONTRASTS},
             targets=_targets(folder),
         )
-        outcome = process(segmenter, job, options, progress, cancelled)
+        studio = Studio(segmenter=segmenter, options=options)
+        outcome = process(studio, job, progress, cancelled)
     for warning in outcome.result.warnings:
         say_warning(warning)
     _show(outcome, job.targets, phantom.truth_ml, paths["seg"], generated)

@@ -17,13 +17,14 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from model_core.cli import err, say_error
+from model_core.cli import epilog, err, say_error
 from model_core.errors import Cancelled, SegMambaError
 
 GROUP: Final = "segmamba.commands"
 ORDER: Final = (
-    "demo", "segment", "evaluate", "models", "import", "phantom", "doctor", "serve", "data",
-    "train", "runs", "predict", "tta", "postprocess", "visualize", "export",
+    "demo", "inspect", "segment", "replay", "evaluate", "models", "import", "phantom", "doctor",
+    "serve", "api", "worker", "keys", "submit", "jobs", "dicom", "data", "train", "runs", "predict",
+    "tta", "postprocess", "visualize", "export",
 )  # fmt: skip
 """The order in ``--help``; commands of other packages follow by name."""
 
@@ -114,7 +115,7 @@ def _as_command(name: str, loaded: Any) -> Any:
 
 def _epilog(function: Any) -> str | None:
     lines = getattr(function, "examples", ())
-    return "\n".join(["Examples:", "```text", *lines, "```"]) if lines else None
+    return epilog(*lines) if lines else None
 
 
 def _broken(name: str, error: Exception) -> Any:

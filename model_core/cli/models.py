@@ -3,45 +3,109 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
-from model_core.cli import examples, out, say_warning
+from model_core.cli import epilog, examples, out, say_warning
 from model_core.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
+    from model_core.catalogue import InstalledBundle
     from model_core.checkpoints import ModelCard
 
 
-@examples(
-    "segmamba models",
-    "segmamba models segmamba-small",
-    "SEGMAMBA_MODELS=/models segmamba models --json",
+class _ShowUnlessNamed(TyperGroup):
+    """``models NAME`` is short for ``models show NAME``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in where none is named."""
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+models = typer.Typer(
+    name="models",
+    cls=_ShowUnlessNamed,
+    help="Model bundles that can be loaded by name: **show** lists them or shows one card (in "
+    "short `segmamba models` and `segmamba models NAME`), **add** puts one into a folder.",
+    rich_markup_mode="markdown",
+    add_completion=False,
 )
-def models(
+
+
+@models.command(
+    epilog=epilog(
+        "segmamba models",
+        "segmamba models segmamba-small",
+        "SEGMAMBA_MODELS=/models segmamba models --json",
+    )
+)
+def show(
     name: Annotated[
-        str | None, typer.Argument(help="Show the whole card of this bundle (name or folder).")
+        str | None,
+        typer.Argument(help="Show the whole card of this bundle (name, name@version or folder)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
     """List the model bundles that can be loaded by name, or show one card whole.
 
     Bundles come with the package or lie in the folders that `SEGMAMBA_MODELS` names (separated
-    like `PATH`). A bundle that cannot be read is listed with the reason.
+    like `PATH`), in one version or several. One that cannot be used is listed with the reason.
     """
     if name is not None:
         _show_card(_card_of(name), as_json=as_json)
         return
-    cards = _all_cards()
+    found = _all_versions()
     if as_json:
-        typer.echo(json.dumps({name: _plain(card) for name, card in cards.items()}, indent=2))
+        typer.echo(json.dumps(_by_name(found), indent=2))
     else:
-        _show_list(cards)
+        _show_list(found)
+
+
+@models.command(
+    epilog=epilog(
+        "segmamba models add runs/2026-11-30/bundle",
+        "segmamba models add my-model --to /srv/models",
+    )
+)
+def add(
+    bundle: Annotated[str, typer.Argument(help="Folder of the bundle.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of models to put it into.",
+            show_default="the first one that SEGMAMBA_MODELS names",
+        ),
+    ] = None,
+) -> None:
+    """Add a version of a model to a folder of models; running services take it up by themselves.
+
+    The bundle is verified and loaded once. Its copy, FOLDER/NAME/VERSION, appears whole or not at
+    all, and nothing that is there is changed.
+    """
+    from model_core.checkpoints import add_bundle
+
+    folder = add_bundle(bundle, to or _first_folder())
+    out().print(f"added     {folder}", soft_wrap=True, markup=False)
+
+
+def _first_folder() -> Path:
+    from model_core.catalogue import search_path
+
+    if not (listed := search_path()):
+        raise OptionError(
+            "to",
+            expected="a folder of models",
+            got="none, and SEGMAMBA_MODELS names none",
+            way_out="Name one: --to FOLDER.",
+        )
+    return listed[0]
 
 
 @examples(
@@ -182,52 +246,79 @@ def _name_in(card: Path) -> str:
     return name
 
 
-def _all_cards() -> Mapping[str, ModelCard | BundleError]:
-    from model_core.checkpoints import find_bundles, read_card
+class _Listed(NamedTuple):
+    """One version in the list."""
 
-    cards: dict[str, ModelCard | BundleError] = {}
-    for name, folder in find_bundles().items():
-        try:
-            cards[name] = read_card(folder)
-        except BundleError as error:
-            cards[name] = error
-    return cards
+    name: str
+    version: str
+    card: ModelCard | BundleError
+    serves: bool
+
+
+def _all_versions() -> list[_Listed]:
+    from model_core.catalogue import find_versions, newest
+
+    return [
+        _Listed(name, one.version, _read(one), one is newest(versions))
+        for name, versions in find_versions().items()
+        for one in versions
+    ]
+
+
+def _read(bundle: InstalledBundle) -> ModelCard | BundleError:
+    from model_core.checkpoints import read_card
+
+    try:
+        card = read_card(bundle.folder)
+    except BundleError as error:
+        return error
+    if bundle.fault is None:
+        return card
+    return BundleError(f"bundle {bundle.name}, {bundle.folder.name}: {bundle.fault}.")
 
 
 def _card_of(name: str) -> ModelCard:
     """The card of a bundle by name or folder, without loading its weights."""
-    from model_core.checkpoints import find_bundles, read_card
+    from model_core.checkpoints import find_bundle, find_bundles, read_card
 
-    known = find_bundles()
-    if name not in known and not Path(name).is_dir():
+    folder = find_bundle(name) or Path(name)
+    if not folder.is_dir():
         raise BundleError(
-            f"no bundle named {name}. Bundles found: {', '.join(known) or 'none'}. "
+            f"no bundle named {name}. Bundles found: {', '.join(find_bundles()) or 'none'}. "
             "SEGMAMBA_MODELS names further folders of bundles."
         )
-    return read_card(known.get(name, Path(name)))
+    return read_card(folder)
+
+
+def _by_name(found: list[_Listed]) -> dict[str, Any]:
+    """Cards by name; those of versions that do not serve by name@version."""
+    return {
+        one.name if one.serves else f"{one.name}@{one.version}": _plain(one.card) for one in found
+    }
 
 
 def _plain(card: ModelCard | BundleError) -> dict[str, Any]:
     return {"error": str(card)} if isinstance(card, BundleError) else card.model_dump(mode="json")
 
 
-def _show_list(cards: Mapping[str, ModelCard | BundleError]) -> None:
+def _show_list(found: list[_Listed]) -> None:
     from model_core.checkpoints import DEFAULT_MODEL
 
     console = out()
-    if not cards:
+    if not found:
         console.print("No model bundles were found. Make one: segmamba import --help")
         return
     table = Table(box=None, padding=(0, 2))
     for column in ("model", "version", "family", "parameters", "window", "tta", "licence"):
         table.add_column(column, justify="right" if column == "parameters" else "left")
-    for name, card in cards.items():
-        shown = f"{name} (default)" if name == DEFAULT_MODEL else name
-        table.add_row(shown, *_columns(card))
+    for one in found:
+        default = " (default)" if one.name == DEFAULT_MODEL else ""
+        shown = f"{one.name}{default}" if one.serves else f"{one.name}@{one.version}"
+        table.add_row(shown, *_columns(one.card))
     console.print(table)
-    for name, card in cards.items():
-        if isinstance(card, BundleError):
-            console.print(f"{name}: {card}", style="red", soft_wrap=True, markup=False)
+    for one in found:
+        if isinstance(one.card, BundleError):
+            console.print(f"{one.name}: {one.card}", style="red", soft_wrap=True, markup=False)
     console.print("The whole card: segmamba models NAME", style="dim")
 
 

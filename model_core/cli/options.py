@@ -128,3 +128,85 @@ Window = Annotated[
         "brain where memory allows, faster, and another result. (default: card)",
     ),
 ]
+_SCANS = "Studies as they come from the scanner"
+Dicom = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        metavar="PATH",
+        rich_help_panel=_SCANS,
+        help="A DICOM study instead of NIfTI: a folder or a zip archive. Which series is which is "
+        "recognised (segmamba inspect tells).",
+    ),
+]
+SeriesChoice = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--series",
+        metavar="CONTRAST=UID",
+        rich_help_panel=_SCANS,
+        help="Take this DICOM series, by its uid from segmamba inspect; may be repeated.",
+    ),
+]
+Preprocess = Annotated[
+    Literal["auto", "none", "full"] | None,
+    typer.Option(
+        metavar="MODE",
+        rich_help_panel=_SCANS,
+        help="auto: register, resample and take the skull off where the images need it. none: take "
+        "them as they are. full: every step. (default: auto for DICOM, none for NIfTI)",
+    ),
+]
+GridOf = Annotated[
+    Literal["t1", "t1ce", "t2", "flair"] | None,
+    typer.Option(
+        "--grid",
+        metavar="CONTRAST",
+        rich_help_panel=_SCANS,
+        help="The contrast on whose own grid the label map is wanted. (default: t1ce for DICOM, t1 "
+        "for NIfTI)",
+    ),
+]
+BiasField = Annotated[
+    bool,
+    typer.Option("--n4", rich_help_panel=_SCANS, help="Correct bias fields first (N4)."),
+]
+SegType = Annotated[
+    Literal["BINARY", "LABELMAP"],
+    typer.Option(
+        "--seg-type",
+        metavar="KIND",
+        rich_help_panel=_SCANS,
+        help="How the DICOM SEG stores its voxels: BINARY, which every viewer reads, or LABELMAP.",
+    ),
+]
+RunFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        help="Write run.json: checksums, versions and options, for segmamba replay.",
+    ),
+]
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write all files of a study as one .zip: label map, report, table, run.json, and for "
+        "DICOM the SEG and the structured report.",
+    ),
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        "--table", help="Write volumes, diameters and places of all studies as one CSV file."
+    ),
+]
+AllowFewerPasses = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-fewer-passes",
+        show_default=False,
+        rich_help_panel=_RUN,
+        help="Where memory runs out, mirrored passes may be left out, which gives another result; "
+        "the report tells. (default: they may not)",
+    ),
+]

@@ -22,6 +22,8 @@ class Wish:
     label_map: Path
     report: Path | None = None
     preview: Path | None = None
+    run: Path | None = None
+    archive: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +33,14 @@ class Targets:
     label_map: Path
     report: Path | None = None
     preview: Path | None = None
+    run: Path | None = None
+    archive: Path | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files that will be written."""
-        return tuple(path for path in (self.label_map, self.report, self.preview) if path)
+        wished = (self.label_map, self.report, self.preview, self.run, self.archive)
+        return tuple(path for path in wished if path)
 
     @property
     def existing(self) -> tuple[Path, ...]:
@@ -53,6 +58,8 @@ def place(wish: Wish, name: str, *, alone: bool) -> Targets:
         label_map=_file("--output", wish.label_map, name, LABEL_MAP_SUFFIXES, alone),
         report=wish.report and _file("--report", wish.report, name, (".json",), alone),
         preview=wish.preview and _file("--preview", wish.preview, name, (".png",), alone),
+        run=wish.run and _file("--run", wish.run, f"{name}.run", (".json",), alone),
+        archive=wish.archive and _file("--archive", wish.archive, name, (".zip",), alone),
     )
 
 

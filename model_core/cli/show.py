@@ -25,6 +25,7 @@ from model_core.cli.engine import engine_line
 from model_core.cli.outputs import Targets
 
 if TYPE_CHECKING:
+    from model_core.findings import Flag, Statistics
     from model_core.inference.segmenter import Segmentation
 
 VOLUME_MEANINGS: Final[Mapping[str, str]] = {
@@ -124,6 +125,8 @@ class Outcome:
 
     result: Segmentation
     seconds: Mapping[str, float]
+    statistics: Statistics
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ _STREAM_ERRORS: Final = (
     cast("type[Exception]", isal_zlib.error),  # its stub calls the class an instance
     ValueError,
     OverflowError,
-    MemoryError,
 )
+"""Not MemoryError: want of memory is no damage, and whoever set a limit should hear of it."""
 
 
 class BrokenGzipError(Exception):

@@ -7,7 +7,7 @@ compressed bytes are kept in bounds in `gunzip`. Conversions on reading, and wha
 stored                      in memory    lost
 ==========================  ===========  ======================================================
 8 and 16 bit integers       float32      nothing
-32 and 64 bit integers      float32      digits beyond 2²⁴
+32 and 64 bit integers      float32      digits beyond 2²⁴, with a warning
 float32                     float32      nothing
 float64                     float32      digits beyond the seventh; refused beyond 3.4e38
 anything with a scale       float32      as float32 arithmetic does
@@ -23,7 +23,7 @@ from __future__ import annotations
 import stat
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from isal import igzip
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from model_core.errors import ImageError
 from model_core.imaging.atomic import write_atomically
+from model_core.imaging.foreign import recognise
 from model_core.imaging.grid import Grid
 from model_core.imaging.gunzip import BrokenGzipError, ByteSource, open_bytes
 from model_core.imaging.nifti_header import (
@@ -60,6 +61,8 @@ _GZIP_LEVEL: Final = 1
 """Of ISA-L. A real label map of 8.9 MB: 48 kB in 1 ms (zlib's level 6: 35 kB in 50 ms); levels 2
 and 3 gave nothing more."""
 _PRODUCER: Final = "segmamba-service"
+_EXACT_IN_FLOAT32: Final = 2**24
+"""The largest number up to which float32 holds every whole number."""
 
 
 def read_nifti(
@@ -82,13 +85,13 @@ def read_nifti(
     try:
         stream = open_bytes(data)
         header = _read_header(stream, argument, limits)
-        values = _read_values(stream, header, argument)
+        values, warnings = _read_values(stream, header, argument)
     except BrokenGzipError as error:
         raise refuse(
             argument, "a whole gzip file", f"a stream that is {error}", "Send the file again."
         ) from error
     try:
-        return Volume(values, header.affine, header.frame, header.warnings)
+        return Volume(values, header.affine, header.frame, header.warnings + warnings)
     except ImageError as error:
         raise refuse(argument, error.expected, error.got, error.way_out) from error
 
@@ -214,7 +217,7 @@ def _load(source: Path | bytes, argument: str, limits: ReadLimits) -> bytes:
     try:
         size = len(source) if isinstance(source, bytes) else _file_size(source)
         if size <= limits.file_bytes:
-            return source if isinstance(source, bytes) else source.read_bytes()
+            return source if isinstance(source, bytes) else _file_bytes(source, size)
     except (OSError, ValueError) as error:
         raise refuse(
             argument,
@@ -237,16 +240,21 @@ def _file_size(path: Path) -> int:
     return status.st_size
 
 
+def _file_bytes(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(size + 1)
+    if len(data) > size:
+        raise OSError  # it grew meanwhile, past a limit perhaps
+    return data
+
+
 def _read_header(stream: ByteSource, argument: str, limits: ReadLimits) -> NiftiHeader:
     start = bytes(stream.take(HEADER_BYTES[1]))
     version = nifti_version(start)
-    if version is None or len(start) < HEADER_BYTES[1]:
-        raise refuse(
-            argument,
-            "a NIfTI image (.nii or .nii.gz)",
-            "an empty file" if not start else "something else",
-            "Convert it with dcm2niix if it is DICOM.",
-        )
+    if version is None:
+        raise _no_nifti(start, argument)
+    if len(start) < HEADER_BYTES[1]:
+        raise _cut_off(argument)
     block = start + bytes(stream.take(HEADER_BYTES[version] - len(start)))
     if len(block) < HEADER_BYTES[version]:
         raise _cut_off(argument)
@@ -256,7 +264,24 @@ def _read_header(stream: ByteSource, argument: str, limits: ReadLimits) -> Nifti
     return header
 
 
-def _read_values(stream: ByteSource, header: NiftiHeader, argument: str) -> NDArray[np.float32]:
+def _no_nifti(start: bytes, argument: str) -> ImageError:
+    foreign = recognise(start)
+    if foreign is not None:
+        got, way_out = foreign.name, foreign.way_out
+    else:
+        got = "something else" if start else "an empty file"
+        way_out = "Convert it with dcm2niix if it is DICOM."
+    return refuse(argument, "a NIfTI image (.nii or .nii.gz)", got, way_out)
+
+
+def _read_values(
+    stream: ByteSource, header: NiftiHeader, argument: str
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """The voxels as float32, and what is to be said about that.
+
+    The bytes between header and voxels (extensions) are skipped as they are: whatever sizes they
+    claim inside, nobody believes them.
+    """
     extensions = header.offset - HEADER_BYTES[header.frame.version]
     wanted = header.total_bytes - header.offset
     raw = stream.take(wanted) if len(stream.take(extensions)) == extensions else bytearray()
@@ -276,7 +301,16 @@ def _read_values(stream: ByteSource, header: NiftiHeader, argument: str) -> NDAr
             slope, intercept = (np.float32(number) for number in header.scaling)
             values *= slope
             values += intercept
-    return values
+    return values, _rounding(stored)
+
+
+def _rounding(stored: NDArray[Any]) -> tuple[str, ...]:
+    """Say that whole numbers of 32 or 64 bits are too large for float32 to hold each of them."""
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize < 4:
+        return ()
+    if max(-int(stored.min()), int(stored.max())) <= _EXACT_IN_FLOAT32:
+        return ()
+    return (f"whole numbers beyond {_EXACT_IN_FLOAT32} were rounded to 24 bits",)
 
 
 def _cut_off(argument: str) -> ImageError:

@@ -92,13 +92,17 @@ def load_study(
     """
     check_complete(sources)
     limits = limits or ReadLimits()
-    return make_study(_read_all(sources, limits), reference=reference)
+    return make_study(read_images(sources, limits), reference=reference)
 
 
-def _read_all(
+def read_images(
     sources: Mapping[Contrast, Path | bytes], limits: ReadLimits
 ) -> dict[Contrast, Volume]:
-    """Read the contrasts side by side: inflating and converting let other threads run."""
+    """Read the contrasts side by side: inflating and converting let other threads run.
+
+    Raises:
+        ImageError: a file is unusable; names the contrast.
+    """
 
     def read(contrast: Contrast) -> Volume:
         return read_nifti(sources[contrast], argument=contrast, limits=limits)

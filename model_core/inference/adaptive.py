@@ -14,14 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import Final, Literal, get_args
 
 from model_core.inference.memory import MIB, NetworkSize, StudySize, peak_bytes, too_large
 from model_core.inference.windows import WindowPlan
-
-WindowChoice = Literal["card", "whole"]
-"""``card``: the window of the model card. ``whole``: one window over the brain box."""
-WINDOW_CHOICES: Final[tuple[WindowChoice, ...]] = get_args(WindowChoice)
+from model_core.types import WindowChoice
 
 
 @dataclass(frozen=True, kw_only=True)

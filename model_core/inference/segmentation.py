@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from statistics import fmean
 from typing import Any, Final
@@ -19,11 +19,19 @@ import torch
 from model_core.errors import OptionError
 from model_core.imaging.nifti import encode_label_map
 from model_core.imaging.volume import Volume
-from model_core.inference.adaptive import WINDOW_CHOICES, WindowChoice
+from model_core.inference.ladder import MemoryStep
 from model_core.labels import LABEL_MEANINGS, LABEL_NAMES, LabelArray, scheme_values
 from model_core.postprocess import StepReport
 from model_core.precision import Precision
-from model_core.types import LABEL_SCHEMES, TTA_MODES, LabelScheme, Tta
+from model_core.types import (
+    LABEL_SCHEMES,
+    TTA_MODES,
+    WINDOW_CHOICES,
+    LabelScheme,
+    Region,
+    Tta,
+    WindowChoice,
+)
 
 SCHEMA_VERSION: Final = 1
 """Raised when a key of the report changes its meaning or goes; new keys do not raise it."""
@@ -39,6 +47,8 @@ class SegmentOptions:
         postprocess: False switches the card's post-processing steps off.
         window: ``card`` (the default) for the window that the model was validated with, ``whole``
             for one window over the brain where the memory allows it.
+        allow_fewer_passes: whether a run whose memory is used up may leave the mirrored passes
+            out, which gives another result; False (the default): it may not.
 
     Raises:
         OptionError: a value that is not allowed; the message lists those that are.
@@ -48,12 +58,14 @@ class SegmentOptions:
     label_scheme: LabelScheme | None = None
     postprocess: bool | None = None
     window: WindowChoice | None = None
+    allow_fewer_passes: bool | None = None
 
     def __post_init__(self) -> None:
         _require("tta", self.tta, TTA_MODES)
         _require("label_scheme", self.label_scheme, LABEL_SCHEMES)
         _require("postprocess", self.postprocess, (True, False))
         _require("window", self.window, WINDOW_CHOICES)
+        _require("allow_fewer_passes", self.allow_fewer_passes, (True, False))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +87,8 @@ class Segmentation:
         tta: mode, number of passes and what was averaged.
         warnings: what a person should know before trusting the result.
         postprocess_report: one entry per step that ran, in order.
+        memory_steps: what was done, in order, because memory ran out; usually nothing.
+        agreement: mean Dice of two mirrored passes by region; empty where there was one pass.
     """
 
     labels: LabelArray
@@ -94,6 +108,8 @@ class Segmentation:
     precision: Precision = "float32"
     window_choice: WindowChoice = "card"
     window: tuple[int, ...] = ()
+    memory_steps: tuple[MemoryStep, ...] = ()
+    agreement: Mapping[Region, float] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The label map as ``.nii.gz`` in `label_scheme`; see `encode_label_map`."""
@@ -110,6 +126,7 @@ class Segmentation:
             "device": self.device,
             "precision": self.precision,
             "tta": dict(self.tta),
+            "agreement": {region: round(value, 4) for region, value in self.agreement.items()},
             "window": {"choice": self.window_choice, "shape": list(self.window)},
             "label_scheme": self.label_scheme,
             "labels": label_table(self.label_scheme),
@@ -117,6 +134,7 @@ class Segmentation:
             "stage_seconds": dict(self.stage_seconds),
             "windows": _spread(self.window_seconds),
             "postprocess": [step.to_dict() for step in self.postprocess_report],
+            "memory_steps": list(self.memory_steps),
             "warnings": list(self.warnings),
             "software": software_versions(),
         }

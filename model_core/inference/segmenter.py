@@ -4,30 +4,34 @@ Four stages, timed one by one: *prepare* (orientation, spacing, brain box, norma
 (windows through the network, scores to labels), *restore* (back to the native grid; where the
 spacing differs, scores to labels only here) and *postprocess* (the card's corrections). Nothing
 global is set: gradients are off, the scan backend and the precision are chosen inside the call
-only, for the calling thread.
+only, for the calling thread. Where memory runs out in *infer*, that stage is tried again with less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from threading import Lock
 from time import perf_counter
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model_core.checkpoints import Bundle, ModelCard
 from model_core.cpu import memory_limit_bytes
-from model_core.errors import OptionError
 from model_core.imaging.preprocess import Prepared, Preprocessing, prepare
 from model_core.imaging.study import Study
 from model_core.inference.adaptive import Chosen, choose_plan
-from model_core.inference.adaptive import Rule as WindowRule
+from model_core.inference.device import copied_to_cpu, usable_device
+from model_core.inference.facts import full_width, rule_of
+from model_core.inference.ladder import Run, next_rung, used_up
 from model_core.inference.memory import NetworkSize, StudySize, limit_bytes
+from model_core.inference.mirrored import Mirrored
+from model_core.inference.retry import climb
 from model_core.inference.segmentation import Segmentation, SegmentOptions
 from model_core.inference.sliding_window import (
     INFER_STAGE,
@@ -37,7 +41,7 @@ from model_core.inference.sliding_window import (
     sliding_window,
 )
 from model_core.inference.stages import Stages
-from model_core.inference.tta import AVERAGED, Flip, mirror_passes, predict_mirrored
+from model_core.inference.tta import AVERAGED, mirror_passes
 from model_core.inference.windows import WindowPlan
 from model_core.labels import (
     LabelArray,
@@ -46,17 +50,15 @@ from model_core.labels import (
     reading,
     volumes_ml,
 )
-from model_core.ops import resolve_backend, use_backend
+from model_core.ops import available_backends, resolve_backend, use_backend
 from model_core.ops.blend import Rule, labels_of
 from model_core.postprocess import StepReport, apply_steps
 from model_core.precision import Precision, at_precision, resolve_precision
-from model_core.types import CancelCheck, Progress, Tta
+from model_core.types import CancelCheck, Progress, Region, Tta, WindowChoice
 
 __all__ = ["SegmentOptions", "Segmentation", "Segmenter"]
 
 _LOCK_POLL_SECONDS = 0.1
-_USUAL_WIDTH = 48
-"""SegMamba's features at full resolution where a card leaves them out."""
 
 
 class Segmenter:
@@ -73,9 +75,11 @@ class Segmenter:
             environment's or what is fast on this machine (`model_core.precision`).
         memory_limit_mb: mebibytes that this process may hold while it segments; None takes what
             the operating system grants it.
+        window_batch: windows handed to the network at once, for speed; fewer where memory is short.
 
     Raises:
-        OptionError: an unknown device, backend or precision, or a limit that is no number of MiB.
+        OptionError: an unknown device, backend or precision, a limit that is no number of MiB, or
+            a batch that is none.
         BackendError: the backend cannot run on this device.
     """
 
@@ -87,18 +91,24 @@ class Segmenter:
         backend: str | None = None,
         precision: str | None = None,
         memory_limit_mb: int | None = None,
+        window_batch: int = 1,
     ) -> None:
         card = bundle.card
         self.card: ModelCard = card
-        self._device = _usable_device(device)
+        self._bundle = bundle
+        self._device = usable_device(device)
         self._backend = resolve_backend(self._device, backend)
         self._precision: Precision = resolve_precision(self._device, precision)
         # Only a CPU's memory is counted; a GPU's is its own, and PyTorch tells when it is full.
-        granted = memory_limit_bytes() if self._device.type == "cpu" else None
+        self._on_cpu = self._device.type == "cpu"
+        self._limit_mb = memory_limit_mb
+        granted = memory_limit_bytes() if self._on_cpu else None
         self._limit = None if granted is None else limit_bytes(memory_limit_mb, granted)
         self._network = bundle.network.to(self._device).eval()
-        self._rule = _rule_of(self._network)
-        plan = WindowPlan(window=card.window, overlap=card.overlap, tiling=card.tiling)
+        self._rule = rule_of(self._network)
+        plan = WindowPlan(
+            window=card.window, overlap=card.overlap, tiling=card.tiling, batch=window_batch
+        )
         self._plan = plan.rounded_up(self._rule.multiple)
         self._size = self._network_size()
         self._reading = reading(card.heads, card.outputs)
@@ -143,6 +153,7 @@ class Segmenter:
             NumericalError: the network answered NaN or infinity.
             ImageError: the study cannot be prepared for this model.
             MemoryLimitError: the run would need more memory than it may use.
+            KernelMemoryError: memory ran out, and so it did with every setting that needs less.
         """
         options = options or SegmentOptions()
         with self._alone(cancelled):
@@ -180,12 +191,20 @@ class Segmenter:
         passes = mirror_passes(mode, self.card.mirror_axes)
         with stages.told("prepare"):
             prepared = prepare(study, self._preprocessing())
-            chosen = self._choose(prepared, options)
+            chosen = self._choose(prepared, options.window or "card")
+        first = Run(
+            choice=chosen.choice,
+            plan=chosen.plan,
+            passes=passes,
+            on_cpu=self._on_cpu,
+            sums_on_host=self._on_cpu,
+        )
         with stages.timed(INFER_STAGE):
-            answer, window_seconds = self._infer(prepared, chosen.plan, passes, stages)
+            found, run = self._climb(prepared, first, options, stages)
         with stages.told("restore"):
-            labels = prepared.paste(self._on_box(answer, prepared))
-            del answer, prepared
+            labels = prepared.paste(self._on_box(found.answer, prepared))
+            agreement, window_seconds, device, backend = found[1:]
+            del found, prepared
         with stages.told("postprocess"):
             labels, steps = self._correct(labels, study, options)
             volumes = volumes_ml(labels[labelled_box(labels)], study.native.grid.voxel_ml)
@@ -199,29 +218,31 @@ class Segmenter:
             model=self.card.name,
             model_version=self.card.version,
             weights_sha256=self.card.weights.sha256,
-            backend=self.backend,
-            device=self.device,
+            backend=backend,
+            device=device,
             precision=self.precision,
-            window_choice=chosen.choice,
-            window=chosen.plan.window,
-            tta=_describe_tta(mode, passes),
-            warnings=(*study.warnings, *chosen.warnings, *_doubts(labels)),
+            window_choice=run.choice,
+            window=run.plan.window,
+            tta=_describe_tta(mode, run),
+            warnings=(*study.warnings, *chosen.warnings, *run.warnings(), *_doubts(labels)),
             postprocess_report=steps,
+            memory_steps=run.steps,
+            agreement=agreement,
         )
 
     def _network_size(self) -> NetworkSize:
         return NetworkSize(
             family=self.card.family,
-            width=_full_width(self.card.network),
+            width=full_width(self.card.network),
             parameters=self.card.weights.parameters,
             channels=len(self.card.channels),
             outputs=len(self.card.outputs),
             half=self._precision == "bfloat16",
         )
 
-    def _choose(self, prepared: Prepared, options: SegmentOptions) -> Chosen:
+    def _choose(self, prepared: Prepared, wanted: WindowChoice) -> Chosen:
         return choose_plan(
-            options.window or "card",
+            wanted,
             self._plan,
             self._rule,
             network=self._size,
@@ -241,37 +262,67 @@ class Segmenter:
             normalisation=self.card.normalisation,
         )
 
-    def _infer(
-        self, prepared: Prepared, plan: WindowPlan, passes: tuple[Flip, ...], stages: Stages
-    ) -> tuple[Tensor, tuple[float, ...]]:
-        """What the network found on the model's grid, and the seconds of each window.
+    def _climb(
+        self, prepared: Prepared, first: Run, options: SegmentOptions, stages: Stages
+    ) -> tuple[_Found, Run]:
+        """What the network found, and the run that found it: the first one that has the memory."""
 
-        uint8 labels (X, Y, Z), read from the sums while the windows walk; where the spacing
-        differs, float32 scores (K, X, Y, Z), for they have to be interpolated first.
-        """
+        def attempt(run: Run) -> _Found:
+            here = run.on_cpu == self._on_cpu
+            return (self._infer if here else self._infer_on_cpu)(prepared, run, stages)
+
+        def following(run: Run) -> Run:
+            raise_if_cancelled(stages.cancelled)
+            allowed = options.allow_fewer_passes is True
+            after = next_rung(run, self._plan, allow_fewer_passes=allowed)
+            if after is None:
+                raise used_up(run)
+            return after
+
+        return climb(attempt, first, following, self._device)
+
+    def _infer(self, prepared: Prepared, run: Run, stages: Stages) -> _Found:
+        """What the network finds on the model's grid."""
 
         def one_pass(batch: Tensor) -> Tensor:
             raise_if_cancelled(stages.cancelled)
-            return self._one_pass(batch)
+            return self._one_pass(batch.to(self._device)).to(batch.device)
 
-        def predict(batch: Tensor) -> Tensor:
-            return predict_mirrored(one_pass, batch, passes)
-
+        predict = Mirrored(one_pass, run.passes, self._read)
         seconds: list[float] = []
         watch = Watch(
             progress=stages.progress, cancelled=stages.cancelled, on_window=seconds.append
         )
-        image = torch.from_numpy(prepared.image).to(self._device)
+        image = torch.from_numpy(prepared.image)
+        if not run.sums_on_host:
+            image = image.to(self._device)
         if prepared.resampled:
-            scores = sliding_window(predict, image, plan=plan, **vars(watch))
-            return scores.cpu(), tuple(seconds)
-        labels = torch.empty(prepared.box_grid.shape, dtype=torch.uint8)
+            answer = sliding_window(predict, image, plan=run.plan, **vars(watch)).cpu()
+        else:
+            answer = torch.empty(prepared.box_grid.shape, dtype=torch.uint8)
 
-        def finished(rows: slice, sums: Tensor) -> None:
-            labels[rows] = self._read(sums)
+            def finished(rows: slice, sums: Tensor) -> None:
+                answer[rows] = self._read(sums)
 
-        sliding_slabs(predict, image, finished, plan=plan, watch=watch)
-        return labels, tuple(seconds)
+            sliding_slabs(predict, image, finished, plan=run.plan, watch=watch)
+        return _Found(answer, predict.agreement(), tuple(seconds), self.device, self.backend)
+
+    def _infer_on_cpu(self, prepared: Prepared, run: Run, stages: Stages) -> _Found:
+        """The same by a copy of the model on the CPU, which is dropped afterwards.
+
+        Raises:
+            MemoryLimitError: this process may not hold that much.
+        """
+        native = available_backends()["native"] == "available"
+        spare = Segmenter(
+            replace(self._bundle, network=copied_to_cpu(self._network)),
+            backend="native" if native else "torch",
+            precision=self._precision,
+            memory_limit_mb=self._limit_mb,
+        )
+        spare._choose(prepared, run.choice)
+        with use_backend(spare.backend):
+            return spare._infer(prepared, run, stages)
 
     def _one_pass(self, batch: Tensor) -> Tensor:
         """Logits of one batch, in whatever type the precision leaves them."""
@@ -311,6 +362,20 @@ class Segmenter:
         return labels, steps
 
 
+class _Found(NamedTuple):
+    """What a run found, and where.
+
+    `answer` is uint8 labels (X, Y, Z), read from the sums while the windows walk; where the spacing
+    differs, float32 scores (K, X, Y, Z), for they have to be interpolated first. On the CPU.
+    """
+
+    answer: Tensor
+    agreement: Mapping[Region, float]
+    window_seconds: tuple[float, ...]
+    device: str
+    backend: str
+
+
 def _grown_to_hold(sums: Tensor, channels: Sequence[int]) -> Tensor:
     """Region sums (K, X, Y, Z), each at least as high as the regions painted after it.
 
@@ -322,42 +387,9 @@ def _grown_to_hold(sums: Tensor, channels: Sequence[int]) -> Tensor:
     return grown
 
 
-def _rule_of(network: nn.Module) -> WindowRule:
-    """The windows that the network takes; any, if it does not say."""
-    return WindowRule(
-        multiple=getattr(network, "size_multiple", 1),
-        num_slices=tuple(getattr(network, "num_slices", None) or ()),
-    )
-
-
-def _full_width(config: Mapping[str, Any]) -> int:
-    """Features at full resolution, under the name that the family gives them."""
-    features = config.get("features")
-    if isinstance(features, Sequence) and features:
-        return int(features[0])
-    for name in ("init_filters", "base_channels"):
-        if name in config:
-            return int(config[name])
-    return _USUAL_WIDTH
-
-
-def _usable_device(name: str) -> torch.device:
-    """The device, if PyTorch can really use it here."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # PyTorch asserts for a build without CUDA
-        raise OptionError(
-            "device",
-            expected="a device that PyTorch can use here, e.g. cpu or cuda",
-            got=repr(name),
-            way_out="Use cpu, or install a PyTorch build and driver for the device.",
-        ) from error
-    return device
-
-
-def _describe_tta(mode: Tta, passes: tuple[Flip, ...]) -> dict[str, str | int]:
-    return {"mode": mode, "passes": len(passes), "averaged": AVERAGED}
+def _describe_tta(mode: Tta, run: Run) -> dict[str, str | int]:
+    done = "none" if "fewer-passes" in run.steps else mode
+    return {"mode": done, "passes": len(run.passes), "averaged": AVERAGED}
 
 
 def _doubts(labels: LabelArray) -> tuple[str, ...]:

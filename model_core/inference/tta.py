@@ -6,7 +6,7 @@ network that is equivariant to flips every pass gives the same answer and nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
@@ -53,7 +53,13 @@ def mirror_passes(mode: Tta, axes: Sequence[int]) -> tuple[Flip, ...]:
     return tuple(flip for count in range(most + 1) for flip in combinations(ordered, count))
 
 
-def predict_mirrored(predict: Predictor, batch: Tensor, passes: Sequence[Flip]) -> Tensor:
+def predict_mirrored(
+    predict: Predictor,
+    batch: Tensor,
+    passes: Sequence[Flip],
+    *,
+    seen: Callable[[Tensor], None] | None = None,
+) -> Tensor:
     """Mean logits over mirrored passes, each turned back before it is added.
 
     The passes run one after another: on a CPU a larger batch is no faster and needs more memory.
@@ -62,6 +68,7 @@ def predict_mirrored(predict: Predictor, batch: Tensor, passes: Sequence[Flip]) 
         predict: takes (N, C, *window), returns logits (N, K, *window).
         batch: (N, C, *window); left unchanged.
         passes: as from `mirror_passes`; at least one.
+        seen: shown the logits of each pass, turned back, where there are several.
 
     Returns:
         float32 (N, K, *window); with a single unmirrored pass exactly what `predict` returns.
@@ -71,9 +78,14 @@ def predict_mirrored(predict: Predictor, batch: Tensor, passes: Sequence[Flip]) 
     mean = _one_pass(predict, batch, first)
     if not others:
         return mean
+    if seen is not None:
+        seen(mean)
     mean = mean.float() / len(passes)
     for flip in others:
-        mean.add_(_one_pass(predict, batch, flip), alpha=1 / len(passes))
+        logits = _one_pass(predict, batch, flip)
+        if seen is not None:
+            seen(logits)
+        mean.add_(logits, alpha=1 / len(passes))
     return mean
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model_core.networks.one_sample import HalvedBackward, convolve_pointwise, wants_halves
 from model_core.ops import instance_norm
+from model_core.types import Shape3
 
 _SLOPE = 0.01
 
@@ -34,7 +36,7 @@ class Conv3d(nn.Conv3d):
 
     At batch 1 PyTorch gives float32 maps that are small, and 1³ kernels at any size, to a plain
     loop (``slow_conv3d``), which takes up to eight times as long and forgets the channels-last
-    layout. The values differ by rounding.
+    layout; the backward pass too (`model_core.networks.one_sample`). The values differ by rounding.
 
     In bfloat16, oneDNN 3.12 (PyTorch 2.13, AVX-512) reads unwritten memory for the weights'
     gradient of a padded kernel when the map's first side is 2; such maps are tiny, and are
@@ -48,10 +50,22 @@ class Conv3d(nn.Conv3d):
                 return self.forward(x.float()).to(torch.bfloat16)
         if not self._left_to_the_loop(x):
             return super().forward(x)
-        padding = cast("tuple[int, ...]", self.padding)
+        padding, stride = cast("Shape3", self.padding), cast("Shape3", self.stride)
+        kernel = cast("Shape3", self.kernel_size)
+        if torch.is_grad_enabled() and self._dense():
+            if kernel == stride == (1, 1, 1) and padding == (0, 0, 0):
+                return convolve_pointwise(x, self.weight, self.bias)
+            if wants_halves(x, kernel, stride, padding):
+                return cast(
+                    "torch.Tensor",
+                    HalvedBackward.apply(x, self.weight, self.bias, stride, padding),  # type: ignore[no-untyped-call]
+                )
         return torch.mkldnn_convolution(
-            x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+            x, self.weight, self.bias, padding, stride, self.dilation, self.groups
         )
+
+    def _dense(self) -> bool:
+        return self.groups == 1 and self.dilation == (1, 1, 1) and self.padding_mode == "zeros"
 
     def _left_to_the_loop(self, x: torch.Tensor) -> bool:
         return (

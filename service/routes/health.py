@@ -28,8 +28,8 @@ async def live() -> Health:
     summary="Should this process get requests?",
     responses={200: _READY_EXAMPLE, **problems("not-ready", "shutting-down")},
 )
-async def ready(request: Request) -> Health:
-    """Answer 200 once the default model has run a real forward pass, else 503 with the reason."""
+def ready(request: Request) -> Health:
+    """Answer 200 while a worker has its model warm and takes jobs, else 503 with the reason."""
     reason = service_of(request).not_ready()
     if reason is not None:
         raise reason

@@ -69,6 +69,8 @@ def every_processor() -> Iterator[None]:
 @pytest.mark.usefixtures("every_processor")
 @pytest.mark.timeout(900)
 def test_a_phantom_has_the_same_tumour_in_both_precisions() -> None:
+    if fast_bfloat16() is None:
+        pytest.skip("bfloat16 is emulated here: many minutes for one phantom")
     phantom = make_phantom(0)
     labels = segmented(make_study(phantom.images))
     assert np.count_nonzero(labels["float32"]) > 1000, "nothing was found: nothing is compared"
@@ -90,11 +92,11 @@ def test_on_real_cases_bfloat16_scores_as_float32_does(
     capsys: pytest.CaptureFixture[str],
     record_property: Callable[[str, object], None],
 ) -> None:
+    if fast_bfloat16() is None:
+        pytest.skip("bfloat16 is emulated here: many minutes for one case")
     cases = validation_cases(real_cases)
     if not cases:
         pytest.skip("none of the model's validation cases is in the folder of real cases")
-    if fast_bfloat16() is None:
-        cases = cases[:1]  # emulated: minutes a case instead of seconds
     table, losses = [], []
     for case in cases:
         (files,) = find_studies(case)
@@ -106,7 +108,7 @@ def test_on_real_cases_bfloat16_scores_as_float32_does(
         losses.append(
             scores(labels["bfloat16"], truth)["WT"] - scores(labels["float32"], truth)["WT"]
         )
-    record_property("dice", table)
+    record_property("dice", repr(table))
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(table) + "\n")
     assert abs(float(np.mean(losses))) < MEAN_LOSS, "\n".join(table)

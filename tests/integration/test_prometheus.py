@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.monitoring.scraper import prometheus
 from tests.service.fakes import FakeSegmenter, running_app, study_files, wait_until
 
 pytestmark = pytest.mark.slow
@@ -27,42 +24,12 @@ def prometheus_binary() -> str:
     return found
 
 
-@contextmanager
-def prometheus(binary: str, folder: Path, target: str) -> Iterator[httpx.Client]:
-    """A Prometheus with one target; a client of its HTTP interface."""
-    config = folder / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 500ms, scrape_timeout: 400ms}\n"
-        "scrape_configs:\n"
-        "  - job_name: segmamba\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
-    )
-    with create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    arguments = [
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-        "--log.level=error",
-    ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
-    try:
-        with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
-            wait_until(lambda: _is_ready(client), 60)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/-/ready").status_code == 200
-    except httpx.TransportError:
-        time.sleep(0.1)
-        return False
+def watching(target: str) -> dict[str, Any]:
+    """A configuration with one target."""
+    return {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"},
+        "scrape_configs": [{"job_name": "segmamba", "static_configs": [{"targets": [target]}]}],
+    }
 
 
 def query(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
@@ -80,16 +47,20 @@ def value(client: httpx.Client, expression: str) -> float:
 def test_prometheus_scrapes_the_service(prometheus_binary: str, tmp_path: Path) -> None:
     with running_app(FakeSegmenter(windows=4)) as service:
         for _ in range(2):
-            assert service.post("/segment", files=study_files()).status_code == 200
+            response = service.post("/segment", files=study_files(), data={"cache": "false"})
+            assert response.status_code == 200
         assert service.post("/segment", files=study_files(t1=b"")).status_code == 422
         target = f"{service.base_url.host}:{service.base_url.port}"
-        with prometheus(prometheus_binary, tmp_path, target) as client:
+        with prometheus(prometheus_binary, tmp_path, watching(target)) as client:
             wait_until(lambda: value(client, "up") == 1, 30)
             segment = 'segmamba_requests_total{route="/segment",method="POST",status="%d"}'
             wait_until(lambda: value(client, segment % 200) == 2, 30)
             assert value(client, segment % 422) == 1
             assert value(client, 'segmamba_errors_total{cause="input"}') == 1
             assert value(client, "segmamba_window_seconds_count") == 8
+            assert value(client, "segmamba_windows_total") == 8
+            assert value(client, 'segmamba_jobs_ended_total{state="succeeded"}') == 2
+            assert value(client, 'segmamba_result_cache_total{outcome="bypass"}') == 2
             assert value(client, 'segmamba_stage_seconds_count{stage="infer"}') == 2
             assert value(client, "segmamba_queue_depth") == 0
             assert value(client, "segmamba_ready") == 1

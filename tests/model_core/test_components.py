@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,6 +33,13 @@ def test_parts_are_those_of_scipy(
     # the same partition, whatever the numbering: as many pairs of ids as ids
     pairs = set(zip(ids.ravel().tolist(), expected.ravel().tolist(), strict=True))
     assert len(pairs) == len(np.unique(expected))
+
+
+def test_as_many_parts_as_a_block_can_hold_are_counted() -> None:
+    for shape in product(range(1, 8), repeat=3):
+        mask = np.zeros(shape, dtype=bool)
+        mask[::2, ::2, ::2] = True
+        assert connected_components(mask, 26)[1] == np.count_nonzero(mask), shape
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

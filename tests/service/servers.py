@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +30,19 @@ HEAD_SHAPE = (40, 36, 30)
 HEAD_AFFINE = np.array([[-1.0, 0, 0, 20], [0, -1, 0, 30], [0, 0, 1, -7], [0, 0, 0, 1]])
 
 
-def write_tiny_bundle(models: Path, name: str = "tiny") -> None:
-    """A SegMamba with random weights whose label maps are a mixture of all labels."""
-    torch.manual_seed(3)
+def write_tiny_bundle(
+    models: Path, name: str = "tiny", *, version: str = "0.0.1", seed: int = 3, folder: str = ""
+) -> Path:
+    """A SegMamba with random weights whose label maps are a mixture of all labels.
+
+    Args:
+        models: the folder of models.
+        name: of the model.
+        version: of its card.
+        seed: of its weights.
+        folder: of the version inside the model's own; none: the model's own.
+    """
+    torch.manual_seed(seed)
     network = build_network(
         "segmamba", in_channels=4, out_channels=4, depths=(1, 1, 1, 1), features=(4, 4, 8, 8),
         hidden=8,
@@ -41,7 +52,7 @@ def write_tiny_bundle(models: Path, name: str = "tiny") -> None:
         network.head.bias.zero_()
     card = CardDraft(
         name=name,
-        version="0.0.1",
+        version=version,
         family="segmamba",
         network=network_config(network),
         channels=CONTRASTS,
@@ -63,16 +74,18 @@ def write_tiny_bundle(models: Path, name: str = "tiny") -> None:
         limitations="means nothing",
         citation="none",
     )
-    save_bundle(models / name, network, card=card)
+    home = models / name / folder
+    save_bundle(home, network, card=card)
+    return home
 
 
-def head_images(seed: int = 7) -> dict[str, bytes]:
+def head_images(seed: int = 7, *, shape: tuple[int, int, int] = HEAD_SHAPE) -> dict[str, bytes]:
     """Four smooth, asymmetric, different images in a margin of zeros, as .nii.gz files."""
     rng = np.random.default_rng(seed)
     images = {}
     for contrast in CONTRASTS:
-        array = np.zeros(HEAD_SHAPE, dtype=np.int16)
-        inner = gaussian_filter(rng.normal(size=tuple(n - 6 for n in HEAD_SHAPE)), 3)
+        array = np.zeros(shape, dtype=np.int16)
+        inner = gaussian_filter(rng.normal(size=tuple(n - 6 for n in shape)), 3)
         array[3:-3, 3:-3, 3:-3] = 1000 + 5000 * inner
         image = nib.Nifti1Image(array, HEAD_AFFINE)
         image.header.set_xyzt_units("mm")
@@ -106,7 +119,11 @@ class Server:
 
 @contextmanager
 def serve_process(folder: Path, model: str = "tiny", **settings: object) -> Iterator[Server]:
-    """``segmamba serve`` on a free port; it answers when this is entered, ready or not."""
+    """``segmamba serve`` on a free port; it answers when this is entered, ready or not.
+
+    Its jobs and results are its own, unless ``data_dir`` says where.
+    """
+    settings.setdefault("data_dir", tempfile.mkdtemp(prefix="data-", dir=folder))
     environment = {
         **os.environ,
         "SEGMAMBA_MODELS": str(folder / "models"),

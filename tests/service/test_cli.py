@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import socket
-import threading
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
+from model_core.catalogue import InstalledBundle
 from model_core.cli.main import app
 from model_core.errors import MemoryLimitError, OptionError
 from model_core.inference.segmenter import Segmenter
-from service.bundles import bundle_loader, check_installed, installed_cards
+from service.catalogue import installed_models
 from service.cli import listen, read_settings
 from service.settings import Settings
+from service.worker.bundles import bundle_loader
 from tests.service.fakes import (
     FakeSegmenter,
     assert_problem,
-    make_settings,
     running_app,
     study_files,
 )
@@ -31,6 +30,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tiny_bundle(tmp_path)
     monkeypatch.setenv("SEGMAMBA_MODELS", str(tmp_path))
     return tmp_path
+
+
+def tiny() -> InstalledBundle:
+    return installed_models()["tiny"][0]
 
 
 def test_a_taken_port_is_said_so() -> None:
@@ -45,13 +48,6 @@ def test_an_address_of_another_machine_is_said_so() -> None:
         listen("192.0.2.1", 0)
 
 
-@pytest.mark.parametrize("name", ["nothing", "/etc", "."])
-def test_a_model_that_is_not_installed_is_refused(models: Path, name: str) -> None:
-    check_installed("tiny")
-    with pytest.raises(OptionError, match="SEGMAMBA_MODELS"):
-        check_installed(name)
-
-
 def test_the_command_ends_with_one_line_and_code_two(models: Path) -> None:
     result = CliRunner().invoke(app, ["serve", "--model", "nothing"])
     assert result.exit_code == 2
@@ -62,37 +58,30 @@ def test_the_command_ends_with_one_line_and_code_two(models: Path) -> None:
 def test_a_setting_outside_its_range_ends_with_its_name(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEGMAMBA_QUEUE_SIZE", "-1")
+    monkeypatch.setenv("SEGMAMBA_QUEUE_SIZE", "0")
     result = CliRunner().invoke(app, ["serve", "--model", "tiny"])
     assert result.exit_code == 2
     assert "SEGMAMBA_QUEUE_SIZE" in result.stderr
 
 
-def test_a_bundle_with_a_broken_card_does_not_hide_the_others(models: Path) -> None:
-    write_tiny_bundle(models, "broken")
-    (models / "broken" / "card.json").write_text("{")
-    cards = installed_cards()
-    assert cards["tiny"]["family"] == "segmamba"
-    assert "broken" not in cards
-
-
 def test_the_loader_takes_installed_names_only_and_really_runs(models: Path) -> None:
-    load = bundle_loader(Settings(device="cpu", backend="torch"))
-    segmenter = load("tiny")
+    load = bundle_loader(Settings(backend="torch"), "cpu")
+    segmenter = load(tiny())
     segmenter.warm_up()
     assert (segmenter.backend, segmenter.device) == ("torch", "cpu")
-    with pytest.raises(Exception, match="no bundle named"):
-        load(str(models / "tiny"))
+    assert str(models / "tiny") not in installed_models()
 
 
-@pytest.mark.parametrize("wrong", [{"device": "cuda:99"}, {"device": "x"}, {"backend": "x"}])
+@pytest.mark.parametrize(
+    ("device", "wrong"), [("cuda:99", {}), ("x", {}), ("cpu", {"backend": "x"})]
+)
 def test_a_device_or_backend_that_is_not_there_is_the_operators_fault(
-    models: Path, wrong: dict[str, str]
+    models: Path, device: str, wrong: dict[str, str]
 ) -> None:
     from model_core.errors import BackendError
 
     with pytest.raises(BackendError):
-        bundle_loader(Settings(**{"device": "cpu", **wrong}))("tiny")
+        bundle_loader(Settings(**wrong), device)(tiny())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -105,10 +94,10 @@ def test_precision_and_memory_limit_reach_the_segmenter(
         seen.update(arguments)
         return Segmenter(bundle, **arguments)
 
-    monkeypatch.setattr("service.bundles.Segmenter", make)
+    monkeypatch.setattr("service.worker.bundles.Segmenter", make)
     monkeypatch.setenv("SEGMAMBA_PRECISION", precision)
     monkeypatch.setenv("SEGMAMBA_MEMORY_LIMIT_MB", "4321")
-    segmenter = bundle_loader(Settings(device="cpu"))("tiny")
+    segmenter = bundle_loader(Settings(), "cpu")(tiny())
     assert segmenter.precision == precision
     assert seen["memory_limit_mb"] == 4321
     segmenter.warm_up()
@@ -118,7 +107,7 @@ def test_the_options_of_the_command_win_over_the_environment(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Settings] = []
-    monkeypatch.setattr("service.cli.run_server", taken.append)
+    monkeypatch.setattr("service.cli._supervise", lambda settings: taken.append(settings) or 0)
     for name, value in (("PRECISION", "bfloat16"), ("THREADS", "2"), ("MEMORY_LIMIT_MB", "900")):
         monkeypatch.setenv(f"SEGMAMBA_{name}", value)
     assert CliRunner().invoke(app, ["serve"]).exit_code == 0
@@ -138,24 +127,6 @@ def test_a_setting_of_the_machine_outside_its_range_names_its_variable(
     monkeypatch.setenv(f"SEGMAMBA_{name}", value)
     with pytest.raises(OptionError, match=f"SEGMAMBA_{name}"):
         read_settings({})
-
-
-def test_the_worker_thread_gets_the_threads_of_the_settings() -> None:
-    """OpenMP keeps the number per thread: what another thread was told does not count."""
-    seen: list[tuple[str, int]] = []
-
-    def look(_number: int) -> None:
-        seen.append((threading.current_thread().name, torch.get_num_threads()))
-
-    before = torch.get_num_threads()
-    try:
-        with running_app(
-            FakeSegmenter(on_window=look), settings=make_settings(threads=3)
-        ) as client:
-            assert client.post("/segment", files=study_files()).status_code == 200
-    finally:
-        torch.set_num_threads(before)
-    assert seen == [("inference", 3)]
 
 
 def test_a_memory_limit_that_is_too_small_is_not_the_callers_fault() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
+import sqlalchemy as sa
 
 from model_core import errors as core
 from service import errors
-from service.errors import INTERNAL, PROBLEM_TABLE, problem_kind, problem_response
+from service.jobs.blobs import StorageUnreachableError
 from service.openapi import kinds_by_cause
+from service.problems import INTERNAL, PROBLEM_TABLE, problem_kind, problem_response
 from tests.service.fakes import FakeSegmenter, assert_problem, running_app, study_files
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -41,11 +42,16 @@ def test_every_error_of_the_tree_has_an_answer(kind: type[Exception]) -> None:
         (core.InputError("a", expected="b", got="c", way_out="d"), 422, "input"),
         (core.ImageError("a", expected="b", got="c", way_out="d"), 422, "image"),
         (core.NumericalError("window 3"), 500, "numerical"),
-        (torch.OutOfMemoryError("CUDA out of memory"), 503, "out-of-memory"),
         (MemoryError(), 503, "out-of-memory"),
         (core.KernelMemoryError("scratch"), 503, "out-of-memory"),
         (RecursionError("deep"), 500, "internal"),
-        (errors.QueueFullError("full", retry_after=7), 503, "queue-full"),
+        (errors.QueueFullError("full", retry_after=7), 429, "queue-full"),
+        (sa.exc.OperationalError("SELECT", {}, Exception()), 503, "database"),
+        (sa.exc.InterfaceError("SELECT", {}, Exception()), 503, "database"),
+        (sa.exc.TimeoutError(), 503, "database"),
+        (sa.exc.ProgrammingError("SELEC", {}, Exception()), 500, "internal"),
+        (StorageUnreachableError("EndpointConnectionError"), 503, "storage"),
+        (OSError(), 500, "internal"),
     ],
 )
 def test_the_nearest_ancestor_speaks(error: Exception, status: int, cause: str) -> None:
@@ -69,10 +75,20 @@ def test_unavailable_says_when_to_come_back() -> None:
     assert response.headers["retry-after"] == "17"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [sa.exc.OperationalError("SELECT", {}, Exception("secret")), StorageUnreachableError("secret")],
+)
+def test_what_is_away_is_said_to_be_back_soon_and_no_more(error: Exception) -> None:
+    response = problem_response(error)
+    assert response.headers["retry-after"] == "5"
+    assert b"secret" not in bytes(response.body)
+
+
 def test_causes_tell_kinds_apart() -> None:
     shared = {kind.cause for kind in PROBLEM_TABLE.values()}
-    # four ways to be short of memory are one cause on purpose
-    assert len(shared) == len(PROBLEM_TABLE) - 3
+    # three ways to be short of memory are one cause on purpose, and three of a database to be away
+    assert len(shared) == len(PROBLEM_TABLE) - 4
 
 
 @pytest.mark.parametrize("cause", sorted(kinds_by_cause()))
@@ -129,7 +145,14 @@ def test_an_unknown_address_is_a_problem(small: httpx.Client, path: str) -> None
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/segment", "POST"), ("DELETE", "/models", "GET"), ("POST", "/metrics", "GET")],
+    [
+        ("GET", "/segment", "POST"),
+        ("DELETE", "/models", "GET"),
+        ("POST", "/metrics", "GET"),
+        ("PUT", "/jobs", "GET, POST"),
+        ("OPTIONS", f"/jobs/{'0' * 32}", "GET, DELETE"),
+        ("FOO", "/openapi.json", "GET, HEAD"),
+    ],
 )
 def test_a_wrong_method_is_a_problem(
     small: httpx.Client, method: str, path: str, allowed: str

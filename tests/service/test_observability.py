@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from service.observability import JsonFormatter, describe_exception
-from tests.service.fakes import PNG, FakeSegmenter, image_bytes, running_app, study_files
+from tests.service.fakes import (
+    PNG,
+    FakeSegmenter,
+    image_bytes,
+    running_app,
+    study_files,
+    wait_until,
+)
 
 UUID_HEX = r"[0-9a-f]{32}"
 
@@ -77,6 +86,41 @@ def test_no_log_line_and_no_answer_repeats_a_file_name(log: list[str], bad: bool
         exposition = client.get("/metrics").text
     for text in (*log, exposition, *(a.text + repr(a.headers) for a in answers)):
         assert "JANE" not in text
+
+
+def test_lines_about_a_job_name_it_with_the_request_and_the_trace(log: list[str]) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-ID": "run-8"}
+    with running_app() as client:
+        job = client.post("/jobs", files=study_files(t1=PNG), headers=headers).json()["id"]
+        wait_until(lambda: client.get(f"/jobs/{job}").json()["state"] == "failed")
+        client.get("/jobs/JANE_DOE")
+    lines = [line for line in map(json.loads, log) if line["logger"].startswith("service")]
+    mine = {(line["logger"], line["event"]) for line in lines if line.get("job") == job}
+    assert mine >= {("service.request", "request"), ("service.audit", "audit")}
+    taken = next(line for line in lines if line.get("route") == "/jobs")
+    assert (taken["job"], taken["request_id"], taken["trace_id"]) == (job, "run-8", trace)
+    worked = next(line for line in lines if line["event"] == "a study was refused")
+    assert (worked["job"], worked["trace_id"]) == (job, trace)
+    unknown = next(line for line in lines if line.get("cause") == "not-found")
+    assert "job" not in unknown
+
+
+def test_warnings_and_uncaught_exceptions_are_lines_without_their_texts() -> None:
+    script = """
+import threading, warnings
+from service.observability import configure_logging
+configure_logging("info")
+def fail(): raise ValueError("JANE_DOE")
+warnings.warn("JANE_DOE")
+thread = threading.Thread(target=fail); thread.start(); thread.join()
+fail()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["exception"] for line in lines] == ["UserWarning", "ValueError", "ValueError"]
+    assert "JANE" not in done.stderr
 
 
 def test_an_exception_is_described_without_its_message() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,17 +19,27 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import MalformedUploadError, UnsupportedMediaError
-from service.uploads import SegmentForm, UploadLimits, read_segment_form
+from service.form import UploadLimits
+from service.uploads import read_segment_form
 from tests.service.fakes import (
-    FakeSegmenter,
     assert_problem,
     image_bytes,
     make_settings,
     metric,
+    running_api,
     running_app,
+    service_of,
     study_files,
     wait_until,
 )
+
+
+class Read(NamedTuple):
+    """What was read of a form."""
+
+    images: Mapping[str, bytes]
+    options: Mapping[str, str]
+
 
 LIMITS = UploadLimits(body_bytes=10_000, file_bytes=4_000, seconds=5)
 BOUNDARY = "xYz-boundary"
@@ -43,9 +56,7 @@ def body_of(*parts: bytes) -> bytes:
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
-def read(
-    chunks: list[bytes], *, content_type: str = CONTENT_TYPE, gone: bool = False
-) -> SegmentForm:
+def read(chunks: list[bytes], *, content_type: str = CONTENT_TYPE, gone: bool = False) -> Read:
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
 
@@ -54,7 +65,25 @@ def read(
 
     headers = [(b"content-type", content_type.encode())]
     scope = {"type": "http", "method": "POST", "path": "/segment", "headers": headers}
-    return asyncio.run(read_segment_form(Request(scope, receive), LIMITS))
+
+    async def whole() -> Read:
+        async with read_segment_form(Request(scope, receive), LIMITS, spooled) as form:
+            images = {name: image.path.read_bytes() for name, image in form.images.items()}
+            for name, image in form.images.items():
+                assert image.sha256 == hashlib.sha256(images[name]).hexdigest()
+                assert image.size == len(images[name])
+                assert image.path.stat().st_mode & 0o077 == 0
+            return Read(images, form.options)
+
+    with tempfile.TemporaryDirectory() as spool:
+
+        def spooled() -> Path:
+            return Path(spool) / uuid4().hex
+
+        try:
+            return asyncio.run(whole())
+        finally:
+            assert list(Path(spool).iterdir()) == [], "nothing stays in the spool"
 
 
 IMAGES = {"t1": b"one", "t1ce": b"\r\n--two", "t2": b"\x00\xff" * 40, "flair": b"\r\n\r\n"}
@@ -105,7 +134,7 @@ def test_a_caller_who_goes_away_is_no_malformed_upload() -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    limits = make_settings(max_upload_mb=2, max_file_mb=1, queue_size=0)
+    limits = make_settings(max_upload_mb=2, max_file_mb=1)
     with running_app(settings=limits) as client:
         yield client
 
@@ -177,43 +206,90 @@ def test_too_many_part_headers_are_refused(client: httpx.Client) -> None:
     assert_problem(send(client, body), 400, "malformed-upload")
 
 
-def test_an_upload_that_takes_too_long_is_ended_and_frees_its_place() -> None:
-    with running_app(settings=make_settings(upload_seconds=1, queue_size=0)) as client:
+def test_an_upload_that_takes_too_long_is_ended() -> None:
+    with running_api(make_settings(upload_seconds=1)) as client:
         with start_upload(client) as raw:
             answer = raw.recv(65536)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert metric(client, 'segmamba_errors_total{cause="upload-timeout"}') == 1
-        with client.__dict__["app"].state.service.worker.admit():
-            pass
+        wait_until(lambda: metric(client, 'segmamba_errors_total{cause="upload-timeout"}') == 1)
+        assert files_of(client) == []
 
 
-def test_a_caller_who_goes_away_during_the_upload_frees_its_place(client: httpx.Client) -> None:
+def test_a_caller_who_goes_away_during_the_upload_leaves_nothing(client: httpx.Client) -> None:
     cause = 'segmamba_errors_total{cause="client-disconnected"}'
-    before = metric(client, cause)
+    before, kept = metric(client, cause), files_of(client)
     with start_upload(client):
         pass
     wait_until(lambda: metric(client, cause) > before)
+    assert files_of(client) == kept
     assert client.post("/segment", files=study_files()).status_code == 200
 
 
-def start_upload(client: httpx.Client) -> socket.socket:
+def test_images_are_gone_when_their_job_has_ended(client: httpx.Client) -> None:
+    assert client.post("/segment", files=study_files(), data={"cache": "false"}).status_code == 200
+    wait_until(lambda: all("results" in path.parts for path in files_of(client)))
+
+
+def test_images_on_their_way_lie_on_the_data_disk_and_nowhere_else(
+    client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    service = service_of(client)
+    kept = files_of(client)
+    with start_upload(client, part("t1", bytes(100_000))):
+        wait_until(lambda: len(files_of(client)) == len(kept) + 1)
+        (new,) = set(files_of(client)) - set(kept)
+        assert new.parent == service.blobs.spool
+        assert new.is_relative_to(service.settings.data_dir)
+        assert new.stat().st_dev == Path(service.settings.storage_url).stat().st_dev
+    wait_until(lambda: files_of(client) == kept)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x", "t1"])
+def test_a_thousand_images_are_refused_at_the_first_that_is_too_many(
+    client: httpx.Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, made = service_of(client).blobs, list[Path]()
+
+    def spooled() -> Path:
+        made.append(blobs.spool / uuid4().hex)
+        return made[-1]
+
+    monkeypatch.setattr(blobs, "spooled", spooled)
+    body = part("t1", b"x") + body_of(*[part(name, b"x")] * 1000)
+    assert_problem(send(client, body), 422, "option")
+    assert len(made) == 1
+    assert not made[0].exists()
+
+
+def test_a_file_name_is_never_a_path(client: httpx.Client, tmp_path: Path) -> None:
+    kept = files_of(client)
+    aims = [tmp_path / "absolute", service_of(client).blobs.spool / "climbed"]
+    for aim, name in zip(aims, (str(aims[0]), "../.spool/climbed"), strict=True):
+        parts = [part(contrast, image_bytes(), name) for contrast in IMAGES]
+        response = send(client, body_of(*parts, part("cache", b"false", None)))
+        assert response.status_code == 200, response.text
+        assert not aim.exists()
+        assert "climbed" not in str(response.headers)
+    wait_until(lambda: all("results" in path.parts for path in files_of(client)))
+    assert len(files_of(client)) == len(kept) + 4  # a label map and an archive each
+
+
+def files_of(client: httpx.Client) -> list[Path]:
+    """All files that the service keeps, the database aside."""
+    blobs = Path(service_of(client).settings.storage_url)
+    return sorted(path for path in blobs.rglob("*") if path.is_file())
+
+
+def start_upload(client: httpx.Client, sent: bytes = b"") -> socket.socket:
     """Send the beginning of a form and no more."""
+    start = sent or f"--{BOUNDARY}\r\n".encode()
     url = client.base_url
     raw = socket.create_connection((url.host, url.port or 80), timeout=20)
     raw.sendall(
-        f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\n"
-        f"Content-Length: 5000\r\n\r\n--{BOUNDARY}\r\n".encode()
+        f"POST /segment HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: {len(start) + 5000}\r\n\r\n".encode()
+        + start
     )
     return raw
-
-
-def test_an_upload_never_touches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    seen: list[Path] = []
-    segmenter = FakeSegmenter(on_window=lambda _: seen.extend(tmp_path.rglob("*")))
-    with running_app(segmenter) as client:
-        big = image_bytes(shape=(40, 40, 40))
-        assert len(big) > 64 * 1024
-        assert client.post("/segment", files=study_files(t1=big)).status_code == 200
-    assert seen == []
-    assert list(tmp_path.rglob("*")) == []

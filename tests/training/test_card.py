@@ -144,6 +144,12 @@ def test_scores_that_the_cards_pipeline_did_not_give_are_marked() -> None:
     assert evaluation == {"cases": [1]}
 
 
+def test_a_single_validation_is_not_said_to_have_selected() -> None:
+    words = [measured({}, None, as_carded=True, validations=n)["selection"] for n in (1, 2)]
+    assert "selected nothing" in words[0]["what"]
+    assert "judge them kindly" in words[1]["what"]
+
+
 def test_half_precision_rounds_the_stored_weights_and_loads_as_float32(tmp_path: Path) -> None:
     from training.export import ExportOptions
 

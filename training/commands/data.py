@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from model_core.cli import err, out
+from model_core.cli import epilog, err, out
 from model_core.errors import OptionError
 from training.commands.data_tables import show_fingerprint, show_plan, show_verification
 
@@ -31,10 +31,6 @@ data = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def _epilog(*lines: str) -> str:
-    return "\n".join(["Examples:", "```text", *lines, "```"])
 
 
 Data = Annotated[
@@ -75,7 +71,7 @@ Recipe = Annotated[
 
 
 @data.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba data verify BraTS2021",
         "segmamba data verify 801 --json report.json --workers 4",
     )
@@ -114,7 +110,7 @@ def verify(
 
 
 @data.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba data fingerprint BraTS2021",
         "segmamba data fingerprint 801 -o fingerprint.json",
     )
@@ -136,7 +132,7 @@ def fingerprint(
 
 
 @data.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba data plan 801 --memory 24 -o plan.json",
         "segmamba train published-segmamba --data 801 --plan plan.json",
         "",
@@ -198,7 +194,7 @@ def plan(
 
 
 @data.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba data prepare BraTS2021 --cache prepared --workers 4",
         "segmamba train small-segmamba --data BraTS2021 --cache prepared",
         "",

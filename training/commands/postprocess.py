@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from model_core.cli import err, out, say_error, say_warning
+from model_core.cli import epilog, err, out, say_error, say_warning
 from model_core.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -32,12 +32,8 @@ postprocess = typer.Typer(
 )
 
 
-def _epilog(*lines: str) -> str:
-    return "\n".join(["Examples:", "```text", *lines, "```"])
-
-
 @postprocess.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba train small-segmamba --data BraTS2021 --fold all --name cv",
         "segmamba postprocess find results/cv --data BraTS2021 -o c.json",
         "segmamba export results/cv/fold_0 --to mine --set postprocess=@c.json",
@@ -111,7 +107,7 @@ def find(
 
 
 @postprocess.command(
-    epilog=_epilog(
+    epilog=epilog(
         "segmamba postprocess apply c.json predictions/raw predictions/corrected",
         "segmamba postprocess apply c.json case.nii.gz corrected.nii.gz",
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RECIPES = {
     "small-segmamba": "SegMamba at a third of its width: what two CPU cores can train",
+    "mixed-segmamba": "the same on patches of three sizes, with synthetic studies (--synthesis)",
     "published-segmamba": "SegMamba at its published size by our own rule; a GPU with 24 GB",
     "paper-segmamba": "SegMamba as its authors train it",
     "brtm-segmamba": "BRTM SegMamba (convolutions, then Mamba) as its authors configure it",

@@ -71,6 +71,12 @@ class CachedCase:
         return mapped
 
 
+def weighted(case: CachedCase, config: TrainConfig) -> CachedCase:
+    """A real case with the weight that the config gives it."""
+    lacking = len(case.present) < len(config.task.labels)
+    return dataclasses.replace(case, weight=config.lacking_weight) if lacking else case
+
+
 def cache_name(config: TrainConfig) -> str:
     """Name of the cache folder that belongs to a preprocessing."""
     described = json.dumps([_LAYOUT, asdict(preprocessing(config))], sort_keys=True)

@@ -13,6 +13,7 @@ from torch import nn
 
 from model_core.checkpoints import find_bundles, load_bundle
 from model_core.errors import OptionError, StudyError
+from model_core.inference.device import usable_device
 from model_core.inference.segmenter import Segmenter
 from model_core.networks import build_network
 from training.config import TrainConfig
@@ -169,14 +170,4 @@ def _refuse_fold(fold: int | None, what: str) -> None:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # PyTorch asserts for a build without CUDA
-        raise OptionError(
-            "device",
-            expected="a device that PyTorch can use here, e.g. cpu or cuda",
-            got=repr(name),
-            way_out="Use cpu, or install a PyTorch build and driver for the device.",
-        ) from error
-    return device
+    return usable_device(name)

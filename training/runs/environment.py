@@ -11,12 +11,11 @@ import platform
 import sys
 import time
 from functools import cache
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 from model_core.cpu import physical_memory_bytes, usable_cpus
+from model_core.provenance.environment import commit_at, package_version
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = (
@@ -31,7 +30,7 @@ def describe_environment() -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "code": {
             "version": package_version("segmamba-service") or "unreleased",
-            "commit": commit(),
+            "commit": commit_at(),
             "sources": sources_fingerprint(),
         },
         "python": platform.python_version(),
@@ -40,30 +39,6 @@ def describe_environment() -> dict[str, Any]:
         "processor": _processor(),
         "gpus": _gpus(),
     }
-
-
-def package_version(name: str) -> str | None:
-    """Version of an installed distribution."""
-    try:
-        return installed_version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def commit(git: Path | None = None) -> str | None:
-    """Commit that the checkout stands on; ``None`` outside of one. Needs no git program."""
-    git = git or _ROOT / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        branch = head.removeprefix("ref: ")
-        if (git / branch).exists():
-            return (git / branch).read_text().strip()
-        packed = (line.split(" ", 1) for line in (git / "packed-refs").read_text().splitlines())
-        return next((parts[0] for parts in packed if parts[1:] == [branch]), None)
-    except OSError:
-        return None
 
 
 @cache

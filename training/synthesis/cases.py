@@ -18,7 +18,7 @@ from training.data.images import prepare_images
 from training.synthesis.studies import Material, draw_study
 
 Progress = Callable[[str, int, int], None]
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when a seed would give another study; part of the cache's name."""
 
 
@@ -55,10 +55,19 @@ def _case(seed: int, config: TrainConfig, cache: Path, material: Material) -> Ca
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
         try:
             _write(seed, config, material, partial)
-            partial.rename(folder)
+            _give(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return cached_case(name, origin, config, cache)
+
+
+def _give(partial: Path, folder: Path) -> None:
+    """Rename a finished case to its place, unless another run has made it meanwhile."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not (folder / "case.json").is_file():
+            raise
 
 
 def _write(seed: int, config: TrainConfig, material: Material, folder: Path) -> None:

@@ -24,7 +24,7 @@ from training.synthesis.anatomy import ORIENTATION, Tissue
 
 Kind = Literal["enhancing", "scant", "plain"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-KIND_SHARES: Final = (0.6, 0.12, 0.28)
+KIND_SHARES: Final = (0.8, 0.08, 0.12)
 ATTEMPTS: Final = 12
 LEAST_INSIDE: Final = 0.7
 """Share of the tumour that must lie in solid brain; else another place is drawn."""

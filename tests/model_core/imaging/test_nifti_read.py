@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model_core.errors import ImageError
+from model_core.imaging import nifti
 from model_core.imaging.grid import Grid
 from model_core.imaging.nifti import ReadLimits, read_label_map, read_nifti, write_nifti
 from model_core.imaging.volume import Volume
@@ -91,6 +92,32 @@ def test_extensions_before_the_voxels_are_skipped() -> None:
     raw[108:112] = struct.pack("<f", 352 + 32)
     data = bytes(raw[:348]) + b"\1\0\0\0" + extension + bytes(raw[352:])
     np.testing.assert_array_equal(read(gzip.compress(data)).array, counting("f4"))
+
+
+@pytest.mark.parametrize("claimed", [0, -16, 7, 2**31 - 1])
+@pytest.mark.parametrize("version", [1, 2])
+def test_sizes_inside_extensions_are_nobodys_business(claimed: int, version: int) -> None:
+    raw = nifti_bytes(counting(), version=version, compress=False)
+    at = 348 if version == 1 else 540
+    field = {1: (108, struct.pack("<f", at + 4 + 32)), 2: (168, struct.pack("<q", at + 4 + 32))}
+    place, offset = field[version]
+    header = bytearray(raw[:at])
+    header[place : place + len(offset)] = offset
+    extension = struct.pack("<ii", claimed, 6) + bytes(24)
+    data = bytes(header) + b"\1\0\0\0" + extension + raw[at + 4 :]
+    np.testing.assert_array_equal(read(gzip.compress(data)).array, counting("f4"))
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+def test_whole_numbers_that_float32_cannot_hold_are_rounded_with_a_warning(dtype: str) -> None:
+    array = counting(dtype)
+    array[0, 0, 0] = 2**24
+    assert read(nifti_bytes(array)).warnings == ()
+    array[0, 0, 0] = np.iinfo(dtype).max
+    array[0, 0, 1] = np.iinfo(dtype).min
+    volume = read(nifti_bytes(array))
+    assert volume.warnings == ("whole numbers beyond 16777216 were rounded to 24 bits",)
+    np.testing.assert_array_equal(volume.array, array.astype("f4"))
 
 
 def test_an_unset_offset_means_the_usual_one() -> None:
@@ -231,6 +258,43 @@ def test_a_huge_claim_over_a_small_file_is_refused_before_it_costs_memory() -> N
     data = nifti_bytes(counting(), dim=(3, 512, 512, 512, 1, 1, 1, 1))
     with pytest.raises(ImageError, match="fewer"):
         read(data)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"MZ\x90\0".ljust(128, b"\0") + b"DICM", "a program"),  # both at once
+        (bytes(128) + b"DICM", "a DICOM file. Convert the series with dcm2niix."),
+        (b"PK\x03\x04", "a zip archive. Unpack it"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture. Hand over the volume"),
+        (b"\x80\x04\x95", "pickles are never opened"),
+        (b"no idea", "something else. Convert it with dcm2niix if it is DICOM."),
+    ],
+)
+def test_what_was_sent_instead_is_called_by_its_name(
+    start: bytes, message: str, compress: bool
+) -> None:
+    for data in (start, start.ljust(5000, b"\0")):
+        with pytest.raises(ImageError) as caught:
+            read(gzip.compress(data) if compress else data)
+        assert message in str(caught.value)
+
+
+def test_half_a_header_is_called_cut_off() -> None:
+    for length in (4, 100, 347):
+        with pytest.raises(ImageError, match="The file was cut off"):
+            read(VALID_RAW[:length])
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.nii"
+    path.write_bytes(VALID_RAW)
+    monkeypatch.setattr(nifti, "_file_size", lambda path: len(VALID_RAW) - 1)
+    with pytest.raises(ImageError, match="one that cannot be read"):
+        read_nifti(path, argument="t1ce")
 
 
 def test_limits_are_the_callers() -> None:

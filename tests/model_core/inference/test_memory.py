@@ -19,6 +19,7 @@ from model_core.inference.memory import (
     too_large,
 )
 from model_core.inference.windows import WindowPlan
+from model_core.precision import fast_bfloat16
 
 NETWORK = NetworkSize(
     family="segmamba", width=16, parameters=7_614_067, channels=4, outputs=3, half=False
@@ -136,6 +137,8 @@ print(json.dumps({"parameters": parameters, "peak": peak}))
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_real_network_keeps_below_the_estimate_and_not_far(precision):
+    if precision == "bfloat16" and fast_bfloat16() is None:
+        pytest.skip("bfloat16 is emulated here: minutes for one window")
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, "96", precision], capture_output=True, text=True, check=True
     )

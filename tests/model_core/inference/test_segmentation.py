@@ -100,11 +100,13 @@ def test_the_report_is_plain_json_with_every_figure_of_the_result(labels):
         "precision": "bfloat16",
         "window": {"choice": "whole", "shape": [32, 48, 16]},
         "tta": {"mode": "fast", "passes": 4, "averaged": "logits"},
+        "agreement": {},
         "label_scheme": "brats2023",
         "labels": label_table("brats2023"),
         "volumes_ml": {"NCR": 0.5, "ED": 1.0, "ET": 0.25, "WT": 1.75, "TC": 0.75},
         "stage_seconds": {"prepare": 0.5, "infer": 4.0, "restore": 0.25, "postprocess": 0.125},
         "windows": {"count": 3, "mean_seconds": 1.0, "min_seconds": 0.5, "max_seconds": 1.5},
+        "memory_steps": [],
         "warnings": ["t1: something odd"],
         "software": software_versions(),
     }

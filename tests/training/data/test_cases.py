@@ -14,7 +14,7 @@ from model_core.errors import InputError, StudyError
 from model_core.imaging import Volume, find_studies, load_study, prepare, write_nifti
 from model_core.types import CONTRASTS
 from tests.training.tiny import write_brats_dataset, write_nifti_dataset, write_png_dataset
-from training.data.cases import cache_name, prepare_case, prepare_cases
+from training.data.cases import cache_name, prepare_case, prepare_cases, weighted
 from training.data.dataset import CaseFiles, Dataset
 from training.data.find import load_dataset
 from training.data.images import preprocessing
@@ -46,6 +46,15 @@ def dataset(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def case(dataset: Dataset) -> CaseFiles:
     return dataset.training[0]
+
+
+def test_only_a_case_that_lacks_a_label_is_weighed_down(
+    case: CaseFiles, dataset: Dataset, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lacking_weight=0.25)
+    full = prepare_case(case, dataset, config, tmp_path / "cache")
+    assert weighted(full, config).weight == 1
+    assert weighted(replace(full, present=(1, 2)), config).weight == 0.25
 
 
 def test_a_case_is_the_brain_box_in_the_models_frame(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.runs.environment import commit, describe_environment, package_version
+from model_core.provenance.environment import commit_at, package_version
+from training.runs.environment import describe_environment
 
 
 def test_code_libraries_and_processor_are_named() -> None:
@@ -38,14 +39,14 @@ def test_an_unknown_package_has_no_version() -> None:
 
 
 def test_a_commit_is_read_from_every_form_of_head(tmp_path: Path) -> None:
-    assert commit(tmp_path) is None
+    assert commit_at(tmp_path) is None
     head = tmp_path / "HEAD"
     head.write_text("0a1b\n")
-    assert commit(tmp_path) == "0a1b"
+    assert commit_at(tmp_path) == "0a1b"
     head.write_text("ref: refs/heads/main\n")
-    assert commit(tmp_path) is None
+    assert commit_at(tmp_path) is None
     (tmp_path / "packed-refs").write_text("# pack\n2c3d refs/heads/main\n4e5f refs/heads/x\n")
-    assert commit(tmp_path) == "2c3d"
+    assert commit_at(tmp_path) == "2c3d"
     (tmp_path / "refs" / "heads").mkdir(parents=True)
     (tmp_path / "refs" / "heads" / "main").write_text("6a7b\n")
-    assert commit(tmp_path) == "6a7b"
+    assert commit_at(tmp_path) == "6a7b"

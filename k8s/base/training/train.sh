@@ -1,0 +1,33 @@
+#!/bin/sh
+# train.sh NAME ARGUMENTS: start the run of that name, or go on with it where an earlier pod stopped.
+# Exits with 75 where it was asked to stop before its end: a run that is saved is not one that is done.
+set -eu
+
+results=${RESULTS:?the folder of all runs}
+name=$1
+shift
+run=$results/$name
+
+begun() {
+    [ -e "$run/config.json" ] || ls "$run"/fold_*/config.json >/dev/null 2>&1
+}
+
+finished() {
+    grep -s '"kind": "end"' "$run/logs/metrics.jsonl" | tail -n 1 | grep -q '"reason": "finished"' ||
+        [ -e "$run/cross_validation.json" ]
+}
+
+if begun; then
+    set -- "$@" --resume
+fi
+segmamba train "$@" --out "$results" --name "$name" &
+child=$!
+# the shell is the container's first process: the signal is its to pass on
+trap 'kill -TERM "$child" 2>/dev/null || true' TERM INT
+while :; do
+    status=0
+    wait "$child" || status=$?
+    kill -0 "$child" 2>/dev/null || break   # else the wait was ended by the signal, not by the child
+done
+[ "$status" -eq 0 ] || exit "$status"
+finished || exit 75

@@ -1,0 +1,64 @@
+"""Try again with less when memory has run out, and keep nothing of what failed.
+
+What is out of memory is told by the exceptions that say so, not by every `RuntimeError`: an error
+that is none of these must not be tried again.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import torch
+
+_T = TypeVar("_T")
+_S = TypeVar("_S")
+
+_CPU_ALLOCATOR: Final = ("DefaultCPUAllocator", "not enough memory: you tried to allocate")
+"""PyTorch's allocator for the CPU raises a plain `RuntimeError`, with one of these in its text."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was no memory left, on a device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_ALLOCATOR)
+
+
+def climb(
+    attempt: Callable[[_S], _T], first: _S, following: Callable[[_S], _S], device: torch.device
+) -> tuple[_T, _S]:
+    """Attempt with one setting after another, until one does not run out of memory.
+
+    Before each further attempt, and before `following` is asked, the tensors of the last one are
+    gone, and on a CUDA device the memory that PyTorch keeps of them is given back.
+
+    Args:
+        attempt: what may run out of memory.
+        first: its setting.
+        following: the setting after one that failed; raises where there is none left.
+        device: what the attempts compute on.
+
+    Returns:
+        What an attempt gave, and its setting.
+    """
+    setting = first
+    while True:
+        try:
+            return attempt(setting), setting
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+        # Outside of the block, or the error would hold the attempt's frames, and they its tensors.
+        free_memory(device)
+        setting = following(setting)
+
+
+def free_memory(device: torch.device) -> None:
+    """Collect what only cycles hold, and give a CUDA device's unused memory back."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
