@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final
 
 from service.reading.child import Errand
+from service.reading.sockets import choose_socket_folder
 
 __all__ = ["Child", "Nursery", "ServerLostError"]
 
@@ -44,7 +45,12 @@ class Nursery:
         self._server.set_forkserver_preload(list(_PRELOAD))
 
     def warm_up(self) -> None:
-        """Start the fork server, so that the first child need not wait for it."""
+        """Start the fork server, so that the first child need not wait for it.
+
+        Raises:
+            OptionError: there is no folder for its socket.
+        """
+        choose_socket_folder()
         self._server.ensure_running()
 
     def start(self, errand: Errand, descriptors: Sequence[int]) -> Child:
