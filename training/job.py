@@ -56,6 +56,11 @@ def is_finished(folder: RunFolder) -> bool:
     return any(record.get("reason") == "finished" for record in folder.records("end"))
 
 
+def is_stopped(folder: RunFolder) -> bool:
+    """Whether the run was last left before its end, saved."""
+    return [record["reason"] for record in folder.records("end")][-1:] == ["stopped"]
+
+
 def carry_out(job: Job, console: Console | None) -> bool:
     """See a run through, or to the point where the user stops it; it continues where it was.
 

@@ -1,4 +1,4 @@
-"""The training Job's script: it begins, goes on, passes signals on, tells done from stopped."""
+"""The training Job's script: it begins, goes on, and passes on signals and the run's status."""
 
 from __future__ import annotations
 
@@ -44,17 +44,7 @@ def said(tmp_path: Path) -> list[str]:
     return (tmp_path / "said").read_text().split()
 
 
-def end(tmp_path: Path, reason: str) -> None:
-    """What a real run leaves."""
-    folder = RunFolder(tmp_path / "results" / "first")
-    folder.metrics.parent.mkdir(parents=True, exist_ok=True)
-    folder.config.write_text("{}")
-    folder.record("end", step=3, reason=reason)
-
-
-def test_a_new_run_is_started_and_is_done_when_it_says_so(start: Start, tmp_path: Path) -> None:
-    end(tmp_path, "finished")
-    RunFolder(tmp_path / "results" / "first").config.unlink()
+def test_a_new_run_is_started(start: Start, tmp_path: Path) -> None:
     with start("first", "small-segmamba", "--data", "/d", does="exit 0") as run:
         assert run.wait(20) == 0
     assert said(tmp_path) == [
@@ -63,34 +53,24 @@ def test_a_new_run_is_started_and_is_done_when_it_says_so(start: Start, tmp_path
     ]  # fmt: skip
 
 
-def test_a_run_that_was_begun_goes_on(start: Start, tmp_path: Path) -> None:
-    end(tmp_path, "stopped")
-    finish = f"""echo '{{"kind": "end", "reason": "finished"}}' >> \
-        {tmp_path}/results/first/logs/metrics.jsonl"""
-    with start("first", "small-segmamba", does=finish) as run:
+@pytest.mark.parametrize("config", ["config.json", "fold_0/config.json"])
+def test_a_run_that_was_begun_goes_on(start: Start, tmp_path: Path, config: str) -> None:
+    file = tmp_path / "results" / "first" / config
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    with start("first", "small-segmamba", does="exit 0") as run:
         assert run.wait(20) == 0
     assert "--resume" in said(tmp_path)
 
 
-@pytest.mark.parametrize("before", [(), ("finished",)], ids=["new", "raised after its end"])
-def test_a_run_that_was_stopped_is_not_taken_for_done(
-    start: Start, tmp_path: Path, before: tuple[str, ...]
-) -> None:
-    for reason in (*before, "stopped"):
-        end(tmp_path, reason)
-    with start("first", "small-segmamba", does="exit 0") as run:
-        assert run.wait(20) == 75
-
-
-@pytest.mark.parametrize("status", [1, 2, 137])
-def test_an_error_keeps_its_status(start: Start, tmp_path: Path, status: int) -> None:
-    end(tmp_path, "finished")
+@pytest.mark.parametrize("status", [1, 2, 75, 137])
+def test_the_status_is_the_run_s_own(start: Start, status: int) -> None:
     with start("first", "small-segmamba", does=f"exit {status}") as run:
         assert run.wait(20) == status
 
 
 def test_a_signal_reaches_the_run_which_is_waited_for(start: Start, tmp_path: Path) -> None:
-    slow = f"""trap 'sleep 0.5; touch {tmp_path}/saved; exit 0' TERM
+    slow = f"""trap 'sleep 0.5; touch {tmp_path}/saved; exit 75' TERM
 touch {tmp_path}/ready
 while :; do sleep 0.1; done"""
     with start("first", "small-segmamba", does=slow) as run:
@@ -101,16 +81,6 @@ while :; do sleep 0.1; done"""
         run.send_signal(signal.SIGTERM)
         assert run.wait(20) == 75
     assert (tmp_path / "saved").exists()
-
-
-def test_a_whole_cross_validation_is_done(start: Start, tmp_path: Path) -> None:
-    run = tmp_path / "results" / "first"
-    (run / "fold_0").mkdir(parents=True)
-    (run / "fold_0" / "config.json").write_text("{}")
-    done = f"touch {run}/cross_validation.json"
-    with start("first", "small-segmamba", "--fold", "all", does=done) as process:
-        assert process.wait(20) == 0
-    assert "--resume" in said(tmp_path)
 
 
 STEPS = 60

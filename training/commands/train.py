@@ -36,6 +36,8 @@ RECIPES = {
     "lightm-unet-2d": "LightM-UNet on slices or pictures, any data set",
 }
 """One line each; what they set is in ``training/recipes.py``."""
+STOPPED = 75
+"""Exit status of a run that was stopped before its end and saved (sysexits.h: EX_TEMPFAIL)."""
 
 
 @examples(
@@ -79,6 +81,8 @@ def train(  # noqa: PLR0913 - each parameter is an option of the command
     A recipe is a network and the rule by which it is trained; the recipes are listed at the end.
     Ctrl-C saves and stops; --resume goes on exactly there. At the end the best weights predict the
     validation cases, the scores and a report are written, and BraTS runs become a model bundle.
+
+    Exit codes: 0 at its end, 2 wrong usage, 75 stopped before its end and saved.
     """
     wish: dict[str, Any] = {"data": data, "synthesis": synthesis, "cache": cache, "export": export}
     wish["labels"] = None if labels == "auto-declared" else labels
@@ -121,19 +125,25 @@ def _train(
     from rich.console import Console
 
     from training import folds, run
+    from training.job import is_stopped
+    from training.loop.processes import is_first
     from training.recipes import recipe as recipe_named
+    from training.runs.run_folder import RunFolder
 
     console = Console(highlight=False, soft_wrap=True)
+    whole = request.fold == "all"
     if resume:
         kept = _kept_config(recipe, request)
         settings = with_epochs(settings, epochs, epoch_steps=kept.get("epoch_steps", EPOCH_STEPS))
-        (folds.resume_folds if request.fold == "all" else run.resume)(settings, request, console)
-        return
-    assert recipe is not None, "asked for above"
-    chosen = recipe_named(recipe)
-    settings = with_epochs(settings, epochs, epoch_steps=chosen.epoch_steps)
-    start = folds.run_folds if request.fold == "all" else run.run
-    start(chosen, request, console, settings=settings)
+        ran = (folds.resume_folds if whole else run.resume)(settings, request, console)
+    else:
+        assert recipe is not None, "asked for above"
+        chosen = recipe_named(recipe)
+        settings = with_epochs(settings, epochs, epoch_steps=chosen.epoch_steps)
+        ran = (folds.run_folds if whole else run.run)(chosen, request, console, settings=settings)
+    folders = [ran] if isinstance(ran, RunFolder) else ran
+    if is_first() and any(is_stopped(folder) for folder in folders):
+        raise typer.Exit(STOPPED)
 
 
 def _require(recipe: str | None, known: Mapping[str, Any], run: Path, *, resume: bool) -> None:

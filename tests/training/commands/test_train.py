@@ -16,20 +16,20 @@ from model_core.checkpoints import load_bundle
 from model_core.cli.main import _as_command
 from model_core.errors import CheckpointError, OptionError, StudyError
 from tests.training.tiny import write_brats_dataset
-from tests.training.tiny_runs import SEGMAMBA, one_thread
+from tests.training.tiny_runs import SEGMAMBA, one_thread, stop_after
 from training.commands.export import export
 from training.commands.train import RECIPES, train
 from training.recipes import RECIPES as KNOWN
 from training.request import remembered
 
 
-def call(command: Any, *arguments: str) -> str:
+def call(command: Any, *arguments: str, status: int = 0) -> str:
     app = typer.Typer()
     app.command()(command)
     result = CliRunner().invoke(app, list(arguments))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == status, result.output
     return result.output
 
 
@@ -73,6 +73,20 @@ def test_a_run_goes_on_without_a_second_word_about_its_data(place: Path) -> None
     assert config["steps"] == 2
     known = remembered(place / "results", "first")
     assert known["data"] == place / "data"
+
+
+@pytest.mark.parametrize("folds", [(), ("--fold", "all", "--folds", "2")], ids=["one", "folds"])
+def test_a_run_that_is_stopped_is_not_taken_for_done(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: tuple[str, ...]
+) -> None:
+    settings = [f"--set={name}={json.dumps(value)}" for name, value in SEGMAMBA.items()]
+    where = ("--out", str(tmp_path), "--name", "one", "--workers", "0", "--device", "cpu")
+    data = ("--data", str(place / "data"), "--steps", "2", "--precision", "float32")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        said = call(train, "small-segmamba", *data, *where, *settings, *folds, status=75)
+    assert "continue with --resume" in said
+    call(train, *where, "--resume", *folds)
 
 
 def test_export_writes_a_bundle_of_a_run(place: Path, tmp_path: Path) -> None:
