@@ -21,6 +21,7 @@ from model_core.errors import OptionError, StudyError
 from model_core.imaging.nifti import ReadLimits, read_nifti
 from model_core.imaging.orientation import turn
 from model_core.imaging.resample import LINEAR, resample
+from model_core.imaging.skull import is_stripped
 from model_core.imaging.study_files import StudyFiles, find_studies
 from model_core.imaging.volume import Volume
 from model_core.types import CONTRASTS, Contrast
@@ -33,9 +34,6 @@ SMALLEST_EXTENT_MM: Final = 8.0
 """Less than this along an axis is no head, and leaves a network nothing to look at."""
 FARTHEST_MM: Final = 1e5
 """Farther from the origin, the 32-bit numbers of a header no longer resolve a hundredth of a mm."""
-STRIPPED_ZERO_FRACTION: Final = 0.2
-"""A skull-stripped image has more zeros than this (BraTS about 0.8, a tight crop about 0.5); a
-scan as it comes from the scanner has fewer (0.03 to 0.10 in a clinical study)."""
 _COMMON: Final = "RAS"
 _SAMPLE: Final = 16
 
@@ -216,11 +214,10 @@ def _check_not_empty(contrast: Contrast, volume: Volume) -> None:
 
 
 def _skull_warnings(volumes: Mapping[Contrast, Volume]) -> list[str]:
-    fractions = [1 - np.count_nonzero(v.array) / v.array.size for v in volumes.values()]
-    if min(fractions) >= STRIPPED_ZERO_FRACTION:
+    if all(is_stripped(volume) for volume in volumes.values()):
         return []
     return [
-        "the images do not look skull-stripped (hardly any voxel is 0): models trained on BraTS "
+        "the images do not look skull-stripped: models trained on BraTS "
         "expect skull-stripped, co-registered images, and the result may be wrong"
     ]
 

@@ -85,7 +85,7 @@ def images_of_dicom(
         begin: told before every image.
 
     Raises:
-        ImageError: a file, or a chosen series, is unusable.
+        ImageError: a file, or a chosen series, is unusable; two series share one UID.
         StudyError: there is no series for a contrast; names it.
         OptionError: the override names a series that is not there.
     """
@@ -96,8 +96,9 @@ def images_of_dicom(
     from model_core.recognition.select import select
 
     limits = limits or DEFAULT_LIMITS
-    found = {series.uid: series for series in list_series(files, limits=limits)}
-    choice = select(tuple(found.values()), override)
+    listed = list_series(files, limits=limits)
+    found = _by_uid(listed)
+    choice = select(listed, override)
     _refuse_missing(choice)
     chosen = {contrast: found[uid] for contrast, uid in choice.chosen.items()}
     volumes: dict[Contrast, Volume] = {}
@@ -106,6 +107,19 @@ def images_of_dicom(
         volumes[contrast] = read_series(chosen[contrast], argument=contrast, limits=limits)
     warnings = (*choice.warnings, *_doubts(choice), *suspect(volumes).suspicions)
     return Images(volumes=volumes, series=chosen, warnings=warnings)
+
+
+def _by_uid(listed: Sequence[Series]) -> dict[str, Series]:
+    from model_core.dicom.limits import refuse
+
+    found = {series.uid: series for series in listed}
+    if len(found) < len(listed):
+        raise refuse(
+            "series whose UIDs are unique (PS3.3 C.7.3.1)",
+            "one UID in two studies",
+            "Hand over one study at a time.",
+        )
+    return found
 
 
 def _refuse_missing(choice: Choice) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model_core.imaging.study import STRIPPED_ZERO_FRACTION, check_complete
+from model_core.imaging.skull import is_stripped
+from model_core.imaging.study import check_complete
 from model_core.imaging.volume import Volume
 from model_core.types import CONTRASTS, Contrast
 
 FIXED: Final[Contrast] = "t1ce"
 """The contrast that stays where it is: it shows the enhancing tumour and is often the finest."""
-LARGEST_BRAIN_ML: Final = 2200.0
-"""No brain with its fluid is larger; a head in a zeroed background is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +81,6 @@ def needs(volumes: Mapping[Contrast, Volume]) -> Needs:
         stripped=stripped,
         reasons=tuple(reasons) or ("one grid and no skull: prepared already",),
     )
-
-
-def is_stripped(volume: Volume) -> bool:
-    """Tell whether an image shows a brain without its skull.
-
-    Outside a stripped brain every voxel is 0, and what is left is no larger than a brain. Some
-    scanners zero the air around the head too: what is left there is larger.
-    """
-    count = np.count_nonzero(volume.array)
-    zeros = 1 - count / volume.array.size
-    small = count * volume.grid.voxel_ml <= LARGEST_BRAIN_ML
-    return bool(zeros >= STRIPPED_ZERO_FRACTION and small)
 
 
 def brain_of(stripped: Volume) -> NDArray[np.bool_]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model_core.errors import ImageError, StudyError
+from model_core.imaging.skull import LARGEST_BRAIN_ML
 from model_core.imaging.volume import Volume
 from model_core.preparation.confined import Bounds, run_confined
-from model_core.preparation.needs import FIXED, LARGEST_BRAIN_ML
+from model_core.preparation.needs import FIXED
 from model_core.preparation.skull_tools import Tool
 from model_core.preparation.watch import Watch
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from model_core.dicom.facts import SeriesFacts
 from model_core.errors import ImageError
 from model_core.imaging.nifti import ReadLimits, read_nifti
+from model_core.imaging.skull import Skull, look_for_skull
 from model_core.imaging.volume import Volume
 from model_core.recognition.choose import Candidate, Choice, choose
 from model_core.recognition.picture import suspect
 from model_core.recognition.report import Inspection, SeriesReport, StudyReport
 from model_core.recognition.rules import Verdict, judge
 from model_core.recognition.select import candidate_of, select
-from model_core.recognition.skull import Skull, look_for_skull
 from model_core.types import CONTRASTS, Contrast
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from scipy import ndimage, stats
 
 from model_core.imaging.grid import Grid
 from model_core.imaging.resample import resample
+from model_core.imaging.skull import has_zero_background
 from model_core.imaging.volume import Volume
 from model_core.types import CONTRASTS, Contrast, Spacing
 
@@ -35,7 +36,6 @@ _FOREGROUND: Final = 0.02
 _SKIN_MM: Final = 6.0
 _SKULL_MM: Final = 25.0
 """How deep the brain's inside begins, in a stripped image and below scalp and skull."""
-_STRIPPED_ZEROS: Final = 0.2
 _FEWEST_VOXELS: Final = 500
 _DARKEST: Final = 0.05
 _TAIL_PERCENT: Final = 0.5
@@ -195,8 +195,8 @@ def _inside(images: Mapping[Contrast, NDArray[Any]], spacing: Spacing) -> NDArra
     if count == 0:
         return shown
     object_ = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    zeros = float(np.mean([np.mean(image == 0) for image in images.values()]))
-    depth = _SKIN_MM if zeros >= _STRIPPED_ZEROS else _SKULL_MM
+    bare = has_zero_background(np.stack(list(images.values())))
+    depth = _SKIN_MM if bare else _SKULL_MM
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(
         np.pad(object_, 1), sampling=spacing
     )

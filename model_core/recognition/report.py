@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from model_core.recognition.skull import Skull
+from model_core.imaging.skull import Skull
 from model_core.types import CONTRASTS, Contrast, Shape3, Spacing
 
 InputKind = Literal["dicom", "nifti"]

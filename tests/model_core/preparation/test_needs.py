@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from model_core.errors import StudyError
+from model_core.imaging.skull import is_stripped
 from model_core.imaging.volume import Volume
-from model_core.preparation.needs import is_stripped, needs
+from model_core.preparation.needs import needs
 from tests.model_core.preparation.builders import head, heads
 
 

@@ -10,9 +10,8 @@ import pytest
 from scipy import ndimage
 
 from model_core.imaging.nifti import read_nifti
-from model_core.imaging.study import STRIPPED_ZERO_FRACTION
+from model_core.imaging.skull import FLAT_BACKGROUND, look_for_skull
 from model_core.imaging.volume import Volume
-from model_core.recognition.skull import look_for_skull
 from model_core.types import CONTRASTS, Contrast
 
 Brain = Mapping[Contrast, Volume]
@@ -43,7 +42,7 @@ def test_the_background_may_have_any_one_value(brain: Brain, background: float) 
 
 def test_a_head_in_air_of_zeros_is_present_though_it_has_many_zeros(brain: Brain) -> None:
     head = head_around(brain["t1"])
-    assert np.mean(head.array == 0) > STRIPPED_ZERO_FRACTION
+    assert np.mean(head.array == 0) > FLAT_BACKGROUND
     assert look_for_skull(head) == "present"
 
 
