@@ -5,7 +5,7 @@
     POST /jobs                      the API's span, below the caller's own if it sent a traceparent
     └── job                         one for each attempt, from a worker
         ├── queue                   of the first attempt: until it began
-        ├── read · load · preprocess · infer · postprocess · write
+        ├── read · load · preprocess · infer · postprocess · measure · write
 
 Off, and free of cost, unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its ``…_TRACES_…`` form is set;
 this and all else is configured by OpenTelemetry's own variables. The tracer is this project's own

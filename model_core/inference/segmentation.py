@@ -77,7 +77,7 @@ class Segmentation:
         native: the study's reference image as it was given.
         label_scheme: the numbering that `encode` writes.
         volumes_ml: millilitres of NCR, ED, ET, WT and TC.
-        stage_seconds: prepare, infer, restore, postprocess.
+        stage_seconds: prepare, infer, restore, postprocess; what comes after adds its own.
         window_seconds: one entry per window, all its mirrored passes included.
         model: name of the bundle, with its `model_version` and `weights_sha256`.
         backend: the scan backend that really ran, on `device`.

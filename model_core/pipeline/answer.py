@@ -85,11 +85,21 @@ def answer(
     Raises:
         SegMambaError: as `Segmenter.segment`.
     """
+    from model_core.inference.stages import Stages  # imports torch, as the segmenter has
+
     found = segmenter.segment(prepared.study, options, progress=progress, cancelled=cancelled)
+    stages = Stages(progress, cancelled)
+    with stages.told("measure"):
+        whole = _measured(prepared, found, warnings)
+    seconds = {**found.stage_seconds, **stages.seconds}
+    return replace(whole, segmentation=replace(whole.segmentation, stage_seconds=seconds))
+
+
+def _measured(prepared: PreparedStudy, found: Segmentation, warnings: Sequence[str]) -> Answer:
+    """The label map where it is wanted and as a file, its figures, and what is odd about it."""
     flags = check(prepared.study, found.labels, agreement=found.agreement)
     labels, native = prepared.bring_back(found.labels)
     moved = native is not prepared.study.native
-    statistics = measure(labels, native.grid)
     placed = replace(
         found,
         labels=labels,
@@ -102,7 +112,7 @@ def answer(
         segmentation=placed,
         seen=found.labels,
         label_map=label_map,
-        statistics=statistics,
+        statistics=measure(labels, native.grid),
         flags=by_severity((*check_round_trip(label_map, labels, native.grid), *flags)),
         preparation=prepared.report() if prepared.steps else None,
     )

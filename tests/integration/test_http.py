@@ -83,7 +83,7 @@ def test_the_label_map_comes_as_a_file_with_the_run_in_its_headers(client: httpx
     assert headers["x-segmamba-label-scheme"] == "brats2021"
     assert json.loads(headers["x-segmamba-volumes-ml"])["WT"] == 0.6
     timings = json.loads(headers["x-segmamba-timings"])
-    stages = ["read", "queue", "prepare", "infer", "restore", "postprocess", "encode"]
+    stages = ["read", "queue", "prepare", "infer", "restore", "postprocess", "measure", "encode"]
     assert list(timings) == stages
     labels, _ = read_label_map(response.content, argument="answer")
     expected = np.digitize(_array(image_bytes(0)), [1, 34, 67])

@@ -23,7 +23,7 @@ from tests.service.servers import (
 pytestmark = pytest.mark.slow
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-STAGES = {"queue", "read", "load", "preprocess", "infer", "postprocess", "write"}
+STAGES = {"queue", "read", "load", "preprocess", "infer", "postprocess", "measure", "write"}
 LONG = {"tta": "full", "cache": "false"}
 
 
@@ -92,7 +92,7 @@ def check_one_attempt(spans: list[SeenSpan], job_id: str) -> None:
     assert {span.name for span in children} == STAGES
     assert len(children) == len(STAGES)
     ordered = [span.name for span in children if span.name not in ("queue", "load")]
-    assert ordered == ["read", "preprocess", "infer", "postprocess", "write"]
+    assert ordered == ["read", "preprocess", "infer", "postprocess", "measure", "write"]
     for span in (job, *children):
         assert (span.trace, span.error) == (TRACE, None)
         assert job.start <= span.start <= span.end <= job.end
