@@ -19,7 +19,7 @@ from tests.k8s.merging import Document
 from tests.k8s.overlays import containers, settings_of
 from tests.k8s.variants import documents_of, the
 from tests.service.fakes import metric, wait_until
-from tests.service.jobs.postgres import Cluster, find_server
+from tests.service.jobs.postgres import running_cluster
 from tests.service.servers import COMMAND, form_files, head_images, write_tiny_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -114,16 +114,9 @@ class Process:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    if find_server() is None:
-        pytest.skip("no PostgreSQL here: apt-get install postgresql")
-    (tmp_path / "postgres").mkdir()
-    cluster = Cluster(tmp_path / "postgres")
-    cluster.start()
     write_tiny_bundle(tmp_path / "models")
-    try:
+    with running_cluster() as cluster:
         yield Node(tmp_path, cluster.new_database())
-    finally:
-        cluster.stop()
 
 
 def test_pods_work_together_are_seen_and_drain_one_after_the_other(node: Node) -> None:

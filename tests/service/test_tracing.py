@@ -59,7 +59,14 @@ def test_a_trace_leads_from_the_callers_span_to_the_stages_of_the_job(seen: Coll
         "segmamba.windows": 3,
     }
     children = [span for span in seen.spans() if span.parent == job.id]
-    assert [span.name for span in children] == ["queue", "read", "load", "infer", "measure", "write"]
+    assert [span.name for span in children] == [
+        "queue",
+        "read",
+        "load",
+        "infer",
+        "measure",
+        "write",
+    ]
     assert all(span.trace == TRACE and job.start <= span.start for span in children)
     assert all(span.end <= job.end for span in children)
     assert not {span.error for span in seen.spans()} - {None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,14 @@ from service.auth.keys import KeyStore
 from service.jobs.database import open_database
 from tests.service.auth.applications import Door, door
 from tests.service.auth.issuer import Issuer, SigningKey
-from tests.service.jobs.postgres import Cluster, find_server
+from tests.service.jobs.postgres import Cluster, running_cluster
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this test run's own."""
-    if find_server() is None:
-        pytest.skip("PostgreSQL is not installed (make servers)")
-    folder = tmp_path_factory.mktemp("pg")
-    cluster = Cluster(folder)
-    cluster.start()
-    yield cluster
-    cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 
 from service.jobs.engine import JobEngine
 from service.jobs.records import Job
-from tests.service.jobs.postgres import Cluster, find_server
+from tests.service.jobs.postgres import Cluster, running_cluster
 
 WORKER = Path(__file__).with_name("worker_process.py")
 ROOT = Path(__file__).parents[3]
@@ -27,17 +25,10 @@ SECONDS = 30.0
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this test run's own."""
-    if find_server() is None:
-        pytest.skip("PostgreSQL is not installed (make servers)")
-    folder = tmp_path_factory.mktemp("pg")
-    cluster = Cluster(folder)
-    cluster.start()
-    yield cluster
-    with suppress(subprocess.SubprocessError):  # the tests have said what they had to say
-        cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

@@ -7,11 +7,14 @@ import pwd
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 
 def find_server() -> Path | None:
@@ -19,6 +22,26 @@ def find_server() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     beside = shutil.which("initdb")
     return found[-1].parent if found else Path(beside).parent if beside else None
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A server that runs, in a folder of its own; the test is skipped where there is none.
+
+    Not in pytest's folder for temporary files: every run of pytest that begins closes the way there
+    to other users, also while this one goes on.
+    """
+    if find_server() is None:
+        pytest.skip("PostgreSQL is not installed (make servers)")
+    folder = Path(tempfile.mkdtemp(prefix="segmamba-pg-"))
+    try:
+        cluster = Cluster(folder)
+        cluster.start()
+        yield cluster
+        with suppress(subprocess.SubprocessError):  # the tests have said what they had to say
+            cluster.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Cluster:
