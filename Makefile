@@ -1,4 +1,4 @@
-# make demo | test | test-all | native | format | doctor | clean.  Variables: PYTHON, TORCH_INDEX_URL (docs/how-to/install.md)
+# make demo | test | test-all | test-containers | images | native | format | doctor | clean.  Variables: PYTHON, TORCH_INDEX_URL (docs/how-to/install.md)
 export PYTHON TORCH_INDEX_URL
 PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile
 
@@ -6,10 +6,14 @@ demo: .venv/ready        ## segment a generated sample study and compare with it
 	-@scripts/native.sh
 	.venv/bin/segmamba demo
 test: lint types native  ## format, lint, strict types and the default tests
-	$(PYTEST) -m "not slow" --reruns 1
+	$(PYTEST) -m "not slow and not containers" --reruns 1
 test-all: test test-slow ## everything: also the slow tests, with the real servers they need
-test-slow: native servers nnunet skullstrip
+test-slow: native servers nnunet skullstrip triton
 	SEGMAMBA_SKULLSTRIP_PYTHON=$(CURDIR)/.venv-skullstrip/bin/python $(PYTEST) -m slow --reruns 1
+test-containers: .venv/ready  ## build the images and run them: Docker, Podman, or SEGMAMBA_CONTAINERS
+	.venv/bin/python -m pytest -n 0 -m containers tests/docker
+images:                  ## container images for the CPU and for training, and what is in them
+	scripts/images.sh
 lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -24,6 +28,13 @@ nnunet: .venv/ready      ## an environment with the real nnU-Net, for the slow t
 	scripts/nnunet.sh
 skullstrip: .venv/ready  ## an environment with a skull stripper, for the slow tests that prepare a real scan
 	-scripts/skullstrip.sh
+triton: .venv/ready      ## an environment with Triton, for the slow tests of its scan on a machine without a GPU
+	scripts/triton.sh
+wheel: .venv/ready       ## build the wheel into dist/, audit it and look into it
+	scripts/wheel.sh
+reference: .venv/ready   ## write the pages that are made from the code, and THIRD_PARTY.md
+	.venv/bin/python -m scripts.reference
+	.venv/bin/python scripts/third_party.py
 format: .venv/ready      ## rewrite the sources in the house format
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
@@ -32,7 +43,7 @@ doctor: .venv/ready      ## what this machine has, what it lacks, what to do abo
 bench: .venv/ready       ## measure speed and memory beside the peers: about an hour, on an idle machine
 	benchmarks/run.sh $(BENCH)
 clean:                   ## remove what was built here; the next make starts anew
-	rm -rf .venv .venv-bench .venv-nnunet .venv-skullstrip build dist *.egg-info model_core/ops/*.so
+	rm -rf .venv .venv-bench .venv-nnunet .venv-skullstrip .venv-triton .venv-wheel build dist *.egg-info model_core/ops/*.so
 .venv/ready: pyproject.toml constraints.txt CMakeLists.txt scripts/setup.sh scripts/native.sh
 	scripts/setup.sh
-.PHONY: demo test test-all test-slow lint types check native servers nnunet skullstrip format doctor bench clean
+.PHONY: wheel reference demo test test-all test-slow test-containers images lint types check native servers nnunet skullstrip triton format doctor bench clean

@@ -30,6 +30,7 @@ measure memory "${data[@]}"
 measure load "${postgres[@]}"
 measure dispatch "${postgres[@]}"
 measure throughput "${postgres[@]}"
+[ ${#postgres[@]} -eq 0 ] || measure scale_out "${postgres[@]}"   # its server: benchmarks/README.md
 measure serving
 measure registration "${data[@]}"
 $python -W ignore -m benchmarks.report

@@ -18,6 +18,7 @@ TITLES: Final = {
     "load": "Many callers at once",
     "dispatch": "From a waiting job to its start",
     "throughput": "Jobs of ten seconds",
+    "scale_out": "More and more workers",
     "serving": "Beside other model servers",
     "registration": "Rigid registration",
 }

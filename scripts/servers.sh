@@ -6,11 +6,14 @@ set -euo pipefail
 missing=()
 want() { command -v "$1" >/dev/null || missing+=("$2"); }
 want prometheus prometheus
+want ip iproute2
 want Orthanc orthanc
 want dciodvfy dicom3tools
 want dsrdump dcmtk
 want dcm2niix dcm2niix
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
+ldconfig -p | grep 'libpangoft2-1\.0\.so\.0' >/dev/null ||
+    missing+=(libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core)  # PDF reports
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then

@@ -49,7 +49,7 @@ def job_answer(service: Service, job: Job) -> JobAnswer:
         error=dict(job.error) if job.error else None,
         model=job.spec.get("model", ""),
         model_version=_model_version(job),
-        options={**job.spec.get("options", {}), **job.spec.get("reading", {})},
+        options={**job.spec.get("options", {}), "images": False, **job.spec.get("reading", {})},
         priority=job.priority,
         batch=job.batch,
         cached=job.cached,
@@ -128,7 +128,7 @@ def _file(service: Service, job: Job, name: str, headers: Mapping[str, str]) -> 
         left = ", ".join((job.result or {}).get("report", {}).get("files", ()))
         raise UnknownResourceError(
             f"This run left no such file. It left {left}; DICOM objects are written where the "
-            "study came as DICOM."
+            "study came as DICOM, images where the option images asked for them."
         )
     disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(found, headers={**headers, **disposition}, media_type=MEDIA_TYPES[name])

@@ -20,8 +20,7 @@ from service.metrics import ServiceMetrics
 from service.middleware import ObservingMiddleware
 from service.openapi import document
 from service.problems import install_error_handlers
-from service.routes import health, inspect, jobs, metrics, models, segment
-from service.schemas import Pointer
+from service.routes import health, inspect, jobs, metrics, models, page, segment
 from service.settings import Settings
 from service.state import Service
 from service.tracing import tracing
@@ -43,15 +42,14 @@ def create_app(settings: Settings | None = None, *, catalogue: Catalogue | None 
         description="For research; not a medical device. See docs/api.md for the promise.",
         version=release(),
         lifespan=_lifespan,
-        docs_url=None,  # those pages load scripts from a foreign host
+        docs_url=None,  # FastAPI's pages load scripts from a foreign host; ours is `service.page`
         redoc_url=None,
         # its own would export paths, query strings and exceptions' texts: see `service.tracing`
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    for route in (health, models, inspect, segment, jobs, metrics):
+    for route in (health, models, inspect, segment, jobs, metrics, page):
         app.include_router(route.router)
-    app.add_api_route("/", _pointer, summary="What answers here", tags=["operation"])
     app.openapi = cache(partial(document, app))  # type: ignore[method-assign]
     install_error_handlers(app)
     app.add_middleware(
@@ -77,21 +75,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         app.state.guard.close()
         service.stop()
-
-
-async def _pointer() -> Pointer:
-    """Where everything is."""
-    return Pointer(
-        name="segmamba",
-        version=release(),
-        openapi="/openapi.json",
-        links={
-            "inspect": "/inspect",
-            "segment": "/segment",
-            "jobs": "/jobs",
-            "models": "/models",
-            "live": "/health/live",
-            "ready": "/health/ready",
-            "metrics": "/metrics",
-        },
-    )

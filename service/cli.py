@@ -34,7 +34,8 @@ Backend = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        help="Arithmetic of the convolutions: auto, float32 or bfloat16.", show_default="auto"
+        help="Arithmetic of the convolutions: auto, float32, bfloat16 or float16.",
+        show_default="auto",
     ),
 ]
 Threads = Annotated[

@@ -25,6 +25,7 @@ READING_FIELDS: Final = (
     "grid",
     "n4",
     "seg_type",
+    "images",
     *(f"series_{contrast}" for contrast in CONTRASTS),
 )
 """Options that say how images become what the network sees, and what is made of the result."""

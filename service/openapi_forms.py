@@ -92,6 +92,13 @@ SEGMENT_REQUEST: Final[dict[str, Any]] = {
                             "enum": list(SEG_TYPES),
                             "description": "How a DICOM SEG stores its voxels.",
                         },
+                        "images": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "true: keep the four contrasts on the grid of the label "
+                            "map among the job's files, and where mirrored passes ran, the share "
+                            "of them that disagrees.",
+                        },
                         "push": {
                             "type": "string",
                             "description": "A configured archive that SEG and SR are pushed to.",

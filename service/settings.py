@@ -41,7 +41,7 @@ class Settings(AuthSettings):
         default=None,
         description="Scan backend to force; the best one for the device when unset.",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Arithmetic of the convolutions; auto: bfloat16 where the CPU is made for it.",
     )

@@ -28,6 +28,7 @@ class ReadingOptions:
         grid: the contrast on whose own grid the label map is wanted.
         n4: whether bias fields are corrected first.
         seg_type: how a DICOM SEG stores its voxels.
+        images: whether the contrasts are kept beside the label map.
         series: contrast → uid of the DICOM series that the caller chose.
     """
 
@@ -35,16 +36,22 @@ class ReadingOptions:
     grid: Contrast
     n4: bool = False
     seg_type: str = "BINARY"
+    images: bool = False
     series: Mapping[Contrast, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `ReadingOptions(**…)` makes it again."""
+        """Plain JSON values; `ReadingOptions(**…)` makes it again.
+
+        `images` is named only where it is wanted: a result is known by these values, one without
+        images under the same as ever, and a worker of an older release reads them too.
+        """
         return {
             "preprocess": self.preprocess,
             "grid": self.grid,
             "n4": self.n4,
             "seg_type": self.seg_type,
             "series": dict(self.series),
+            **({"images": True} if self.images else {}),
         }
 
 
@@ -86,6 +93,7 @@ def parse_reading(fields: Mapping[str, str], *, dicom: bool) -> ReadingOptions:
         grid=cast("Contrast", _choice(fields, "grid", CONTRASTS) or ("t1ce" if dicom else "t1")),
         n4=n4,
         seg_type=_choice(fields, "seg_type", SEG_TYPES) or "BINARY",
+        images=_boolean(fields, "images") is True,
         series=parse_series(fields),
     )
 

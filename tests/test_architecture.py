@@ -56,13 +56,18 @@ ALLOWED = {
     "model_core.pipeline": {
         "model_core.dicom", "model_core.findings", "model_core.imaging", "model_core.inference",
         "model_core.labels", "model_core.preparation", "model_core.provenance",
-        "model_core.recognition",
+        "model_core.recognition", "model_core.report",
+    },
+    "model_core.report": {
+        "model_core.catalogue", "model_core.findings", "model_core.imaging", "model_core.labels",
+        "model_core.preparation", "model_core.provenance",
     },
     "model_core.checkpoints": {
         "model_core.catalogue", "model_core.networks", "model_core.postprocess",
     },
     "model_core.inference": set(),
     "model_core.inference.blending": {"model_core.ops"},
+    "model_core.inference.found": {"model_core.labels"},
     "model_core.inference.mirrored": {
         "model_core.findings", "model_core.inference", "model_core.labels",
     },
@@ -115,6 +120,7 @@ NO_TORCH = (
     "model_core.recognition",
     "model_core.preparation",
     "model_core.pipeline",
+    "model_core.report",
 )
 
 

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = tuple(PROJECT["tool"]["scikit-build"]["wheel"]["packages"])
-NOT_INSTALLED = {"tests", "benchmarks", "docs", "scripts"}
+NOT_INSTALLED = {"tests", "benchmarks", "docker", "docs", "scripts"}
 LEVELS = ("v2", "v3", "v4") if platform.machine().lower() in ("x86_64", "amd64") else ("base",)
 NO_COMPILER = (
     "no C++ compiler: building without native kernels; the PyTorch scan will be used, slower"

@@ -18,7 +18,7 @@ from model_core.cli import examples, out
 from model_core.errors import SegMambaError
 
 PACKAGES: Final = ("torch", "numpy", "scipy", "monai", "nibabel", "pydicom", "fastapi")
-GPU_PACKAGES: Final = ("mamba-ssm", "causal-conv1d")
+GPU_PACKAGES: Final = ("mamba-ssm", "causal-conv1d", "triton")
 KERNEL_COMMAND: Final = (
     "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation "
     "'mamba-ssm>=2.2.5' 'causal-conv1d>=1.5.2'"
@@ -202,7 +202,8 @@ def _examine_backends(findings: Findings) -> None:
 def _check(findings: Findings, name: str) -> None:
     from model_core import ops
 
-    check = ops.check_backend(name, "cuda" if name == "mamba-ssm" else "cpu")
+    on_gpu = name == "mamba-ssm" or (name == "triton" and findings.gpus)
+    check = ops.check_backend(name, "cuda" if on_gpu else "cpu")
     findings.checks.append(asdict(check))
     if check.passed and name == "mamba-ssm":
         findings.advice.append("SUCCESS: the real mamba-ssm CUDA kernel runs here.")
@@ -221,8 +222,9 @@ def _advise_backends(findings: Findings) -> None:
             "project: pip install --force-reinstall --no-deps ."
         )
     if findings.gpus and findings.backends.get("mamba-ssm") != "available":
+        running = "Triton" if findings.selected.get("cuda") == "triton" else "PyTorch"
         findings.advice.append(
-            "The GPU runs the PyTorch scan. For the CUDA kernel: " + KERNEL_COMMAND
+            f"The GPU runs the {running} scan. For the CUDA kernel: {KERNEL_COMMAND}"
         )
 
 
@@ -234,7 +236,7 @@ def _examine_precision(findings: Findings) -> None:
             precision = resolve_precision(device)
         except SegMambaError as error:
             findings.problems.append(str(error))
-            return
+            continue
         findings.precision[device] = describe_precision(device, precision)
 
 

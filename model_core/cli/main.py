@@ -22,9 +22,9 @@ from model_core.errors import Cancelled, SegMambaError
 
 GROUP: Final = "segmamba.commands"
 ORDER: Final = (
-    "demo", "inspect", "segment", "replay", "evaluate", "models", "import", "phantom", "doctor",
-    "serve", "api", "worker", "keys", "submit", "jobs", "dicom", "data", "train", "runs", "predict",
-    "tta", "postprocess", "visualize", "export",
+    "demo", "inspect", "segment", "report", "replay", "evaluate", "models", "import", "phantom",
+    "doctor", "bench", "serve", "api", "worker", "keys", "submit", "jobs", "dicom", "mcp", "data",
+    "train", "runs", "predict", "tta", "postprocess", "visualize", "export",
 )  # fmt: skip
 """The order in ``--help``; commands of other packages follow by name."""
 

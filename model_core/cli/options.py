@@ -23,6 +23,15 @@ StudyFolders = Annotated[
         help="A study's folder or a folder of studies, in BraTS or nnU-Net naming.",
     ),
 ]
+StudyPlaces = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[STUDIES]...",
+        show_default=False,
+        help="A study's folder or a folder of studies, in BraTS or nnU-Net naming. With --server "
+        "also s3://bucket/prefix, and DICOM studies as folders or zip archives.",
+    ),
+]
 Image = Annotated[
     Path | None,
     typer.Option(
@@ -33,8 +42,14 @@ Image = Annotated[
         help="NIfTI image, .nii or .nii.gz.",
     ),
 ]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Label map (.nii.gz); a folder for many studies.")
+OutputPlace = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Label map (.nii.gz); a folder for many studies; with --server also s3://…",
+    ),
 ]
 Report = Annotated[Path | None, typer.Option(help="Write what was done and found as JSON.")]
 Preview = Annotated[
@@ -83,11 +98,12 @@ Backend = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=_RUN,
-        help="Scan backend: native, torch, mamba-ssm or reference. (default: the best one here)",
+        help="Scan backend: native, torch, triton, mamba-ssm or reference. "
+        "(default: the best one here)",
     ),
 ]
 Precision = Annotated[
-    Literal["auto", "float32", "bfloat16"],
+    Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
         metavar="NAME",
         envvar=PRECISION_VARIABLE,
@@ -187,9 +203,15 @@ RunFile = Annotated[
         help="Write run.json: checksums, versions and options, for segmamba replay.",
     ),
 ]
-Archive = Annotated[
-    Path | None,
+ReportPlace = Annotated[
+    str | None,
+    typer.Option("--report", metavar="PATH", help="Write what was done and found as JSON."),
+]
+ArchivePlace = Annotated[
+    str | None,
     typer.Option(
+        "--archive",
+        metavar="PATH",
         help="Write all files of a study as one .zip: label map, report, table, run.json, and for "
         "DICOM the SEG and the structured report.",
     ),
@@ -208,5 +230,46 @@ AllowFewerPasses = Annotated[
         rich_help_panel=_RUN,
         help="Where memory runs out, mirrored passes may be left out, which gives another result; "
         "the report tells. (default: they may not)",
+    ),
+]
+_SERVICE = "At a service instead of here"
+BatchServer = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        rich_help_panel=_SERVICE,
+        help="Hand every study to this service, e.g. http://127.0.0.1:8000, and fetch the results. "
+        "A manifest beside them lets the same command go on where it was.",
+    ),
+]
+BatchKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        rich_help_panel=_SERVICE,
+        help="A file that holds your key and nothing else. (default: the variable SEGMAMBA_KEY, if "
+        "the service wants a key)",
+    ),
+]
+InFlight = Annotated[
+    int | None,
+    typer.Option(
+        "--in-flight",
+        min=1,
+        metavar="N",
+        rich_help_panel=_SERVICE,
+        help="So many studies wait or run there at a time. (default: 8)",
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        rich_help_panel=_SERVICE,
+        help="Hand those in again that failed in an earlier call.",
     ),
 ]

@@ -63,7 +63,9 @@ def write_results(run: Run) -> None:
 def _archive(run: Run, manifest: RunManifest) -> bytes:
     from model_core.pipeline.files import archive_of, result_files
 
-    return archive_of(result_files(run.found, manifest, _objects(run)))
+    card = run.studio.segmenter.card.model_dump(mode="json")
+    files = result_files(run.found, manifest, _objects(run), prepared=run.ready, card=card)
+    return archive_of(files)
 
 
 def _objects(run: Run) -> DicomObjects | None:

@@ -13,32 +13,37 @@ from typing import TYPE_CHECKING
 import typer
 
 from model_core.cli import examples, say_error, say_warning
+from model_core.cli.batch import batch_of, hand_over, refuse_alone
 from model_core.cli.engine import Engine, make_segmenter
 from model_core.cli.interrupt import stop_on_interrupt
 from model_core.cli.options import (
     AllowFewerPasses,
-    Archive,
+    ArchivePlace,
     Backend,
+    BatchKeyFile,
+    BatchServer,
     BiasField,
     Device,
     Dicom,
     GridOf,
     Image,
+    InFlight,
     MemoryLimit,
     Mirroring,
     Model,
-    Output,
+    OutputPlace,
     Overwrite,
     Postprocess,
     Precision,
     Preprocess,
     Preview,
-    Report,
+    ReportPlace,
+    RetryFailed,
     RunFile,
     Scheme,
     SegType,
     SeriesChoice,
-    StudyFolders,
+    StudyPlaces,
     Table,
     Threads,
     Window,
@@ -106,19 +111,21 @@ class Way:
     "segmamba segment --dicom study.zip -o seg.nii.gz --archive results.zip   (SEG and SR inside)",
     "segmamba segment --t1 t1.nii.gz --t1ce t1c.nii.gz --t2 t2.nii.gz --flair fla.nii.gz"
     " --preprocess auto --grid flair -o seg.nii.gz",
+    "segmamba segment s3://bucket/studies -o s3://bucket/results --server http://127.0.0.1:8000",
 )
 def segment(  # noqa: PLR0913 - each parameter is an option of the command
-    output: Output,
-    studies: StudyFolders = None,
+    context: typer.Context,
+    output: OutputPlace,
+    studies: StudyPlaces = None,
     t1: Image = None,
     t1ce: Image = None,
     t2: Image = None,
     flair: Image = None,
-    report: Report = None,
+    report: ReportPlace = None,
     preview: Preview = None,
     table: Table = None,
     run: RunFile = None,
-    archive: Archive = None,
+    archive: ArchivePlace = None,
     dicom: Dicom = None,
     series: SeriesChoice = None,
     preprocess: Preprocess = None,
@@ -136,6 +143,10 @@ def segment(  # noqa: PLR0913 - each parameter is an option of the command
     precision: Precision = "auto",
     threads: Threads = None,
     memory_limit: MemoryLimit = None,
+    server: BatchServer = None,
+    key_file: BatchKeyFile = None,
+    in_flight: InFlight = None,
+    retry_failed: RetryFailed = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment brain tumours: four contrasts in, a label map on the grid of one of them out.
@@ -145,9 +156,15 @@ def segment(  # noqa: PLR0913 - each parameter is an option of the command
     fails is reported and the others go on (exit code 1). Results appear whole or not at all.
     Existing results are not replaced unless asked: one study is refused, of many those are kept.
     """
-    wish = Wish(label_map=output, report=report, preview=preview, run=run, archive=archive)
+    if server is not None:
+        raise typer.Exit(hand_over(batch_of(context)))
+    refuse_alone({"--key-file": key_file, "--in-flight": in_flight, "--retry-failed": retry_failed})
+    wish = Wish(
+        label_map=Path(output), report=_path(report), preview=preview, run=run,
+        archive=_path(archive),
+    )  # fmt: skip
     files = {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair}
-    jobs = gather(studies or [], files, wish, dicom=dicom)
+    jobs = gather(_folders(studies or []), files, wish, dicom=dicom)
     way = Way(
         prepare=preprocess, grid=grid, n4=n4, series=chosen_series(series or []), seg_type=seg_type
     )
@@ -184,6 +201,28 @@ class Studio:
     segmenter: Segmenter
     options: SegmentOptions
     way: Way = Way()
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _folders(texts: Sequence[str]) -> list[Path]:
+    """The folders that were named.
+
+    Raises:
+        OptionError: one of them is none.
+    """
+    for text in texts:
+        if not Path(text).is_dir():
+            remote = "://" in text
+            raise OptionError(
+                "studies",
+                expected="a folder",
+                got="an address" if remote else "none that is there",
+                way_out="Name a service too, with --server." if remote else "Check the path.",
+            )
+    return [Path(text) for text in texts]
 
 
 def _write_table(path: Path, figures: Mapping[str, Statistics]) -> None:

@@ -63,7 +63,7 @@ def is_stripped(volume: Volume) -> bool:
 
 def has_zero_background(array: NDArray[Any]) -> bool:
     """Whether so many voxels are 0 as around a stripped brain; in some whole heads they are too."""
-    return 1 - np.count_nonzero(array) / array.size >= FLAT_BACKGROUND
+    return bool(1 - np.count_nonzero(array) / array.size >= FLAT_BACKGROUND)
 
 
 def _thinned(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], float]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,6 +64,17 @@ def blend_weights(
     if blend == "gaussian":
         return gaussian_weights(window, device=device, tiling=tiling)
     return torch.ones(tuple(window), device=device)
+
+
+def grown_to_hold(sums: Tensor, channels: Sequence[int]) -> Tensor:
+    """Region sums (K, X, Y, Z), each at least as high as the regions painted after it.
+
+    Read by the nested rule, these give what painting every region wherever it is found gives.
+    """
+    grown = sums.clone()
+    for inner, outer in pairwise(reversed(channels)):
+        torch.maximum(grown[outer], grown[inner], out=grown[outer])
+    return grown
 
 
 class WeightedMean:

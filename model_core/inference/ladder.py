@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from model_core.errors import KernelMemoryError
-from model_core.inference.tta import Flip
+from model_core.inference.tta import AVERAGED, Flip
 from model_core.inference.windows import WindowPlan
-from model_core.types import WindowChoice
+from model_core.types import Tta, WindowChoice
 
 MemoryStep = Literal["smaller-batch", "host-sums", "card-window", "fewer-passes", "cpu"]
 MEMORY_STEPS: Final[tuple[MemoryStep, ...]] = get_args(MemoryStep)
@@ -57,6 +57,11 @@ class Run:
     def warnings(self) -> tuple[str, ...]:
         """A sentence for each rung that a person should know of."""
         return tuple(_WARNINGS[step] for step in self.steps if step in _WARNINGS)
+
+    def mirroring(self, mode: Tta) -> dict[str, str | int]:
+        """What became of the mode that was asked for, as reports say it."""
+        done = "none" if "fewer-passes" in self.steps else mode
+        return {"mode": done, "passes": len(self.passes), "averaged": AVERAGED}
 
 
 def next_rung(run: Run, card: WindowPlan, *, allow_fewer_passes: bool) -> Run | None:

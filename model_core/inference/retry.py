@@ -27,19 +27,30 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_ALLOCATOR)
 
 
+def nothing_to_spare() -> bool:
+    """For `climb`, where nothing is held for speed only."""
+    return False
+
+
 def climb(
-    attempt: Callable[[_S], _T], first: _S, following: Callable[[_S], _S], device: torch.device
+    attempt: Callable[[_S], _T],
+    first: _S,
+    following: Callable[[_S], _S],
+    device: torch.device,
+    spare: Callable[[], bool] = nothing_to_spare,
 ) -> tuple[_T, _S]:
     """Attempt with one setting after another, until one does not run out of memory.
 
     Before each further attempt, and before `following` is asked, the tensors of the last one are
-    gone, and on a CUDA device the memory that PyTorch keeps of them is given back.
+    gone, and on a CUDA device the memory that PyTorch keeps of them is given back. What is held for
+    speed only goes first: where there was some, the same setting is attempted again.
 
     Args:
         attempt: what may run out of memory.
         first: its setting.
         following: the setting after one that failed; raises where there is none left.
         device: what the attempts compute on.
+        spare: gives back what is held for speed only; whether there was any.
 
     Returns:
         What an attempt gave, and its setting.
@@ -53,8 +64,10 @@ def climb(
                 raise
             traceback.clear_frames(error.__traceback__)
         # Outside of the block, or the error would hold the attempt's frames, and they its tensors.
+        given_back = spare()
         free_memory(device)
-        setting = following(setting)
+        if not given_back:
+            setting = following(setting)
 
 
 def free_memory(device: torch.device) -> None:

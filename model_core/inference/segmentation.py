@@ -49,6 +49,8 @@ class SegmentOptions:
             for one window over the brain where the memory allows it.
         allow_fewer_passes: whether a run whose memory is used up may leave the mirrored passes
             out, which gives another result; False (the default): it may not.
+        votes: whether it is kept, voxel by voxel, how many mirrored passes disagree with the
+            answer; the answer is the same either way.
 
     Raises:
         OptionError: a value that is not allowed; the message lists those that are.
@@ -59,6 +61,7 @@ class SegmentOptions:
     postprocess: bool | None = None
     window: WindowChoice | None = None
     allow_fewer_passes: bool | None = None
+    votes: bool = False
 
     def __post_init__(self) -> None:
         _require("tta", self.tta, TTA_MODES)
@@ -66,6 +69,7 @@ class SegmentOptions:
         _require("postprocess", self.postprocess, (True, False))
         _require("window", self.window, WINDOW_CHOICES)
         _require("allow_fewer_passes", self.allow_fewer_passes, (True, False))
+        _require("votes", self.votes, (True, False))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +93,8 @@ class Segmentation:
         postprocess_report: one entry per step that ran, in order.
         memory_steps: what was done, in order, because memory ran out; usually nothing.
         agreement: mean Dice of two mirrored passes by region; empty where there was one pass.
+        disagreement: per cent of the mirrored passes that vote otherwise than `labels`, uint8 on
+            their grid; None where it was not asked for, or there was one pass.
     """
 
     labels: LabelArray
@@ -110,6 +116,7 @@ class Segmentation:
     window: tuple[int, ...] = ()
     memory_steps: tuple[MemoryStep, ...] = ()
     agreement: Mapping[Region, float] = field(default_factory=dict)
+    disagreement: LabelArray | None = None
 
     def encode(self) -> bytes:
         """The label map as ``.nii.gz`` in `label_scheme`; see `encode_label_map`."""

@@ -9,13 +9,12 @@ only, for the calling thread. Where memory runs out in *infer*, that stage is tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from threading import Lock
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +24,16 @@ from model_core.checkpoints import Bundle, ModelCard
 from model_core.cpu import memory_limit_bytes
 from model_core.imaging.preprocess import Prepared, Preprocessing, prepare
 from model_core.imaging.study import Study
+from model_core.inference.accelerator import Accelerator, accelerator_for
 from model_core.inference.adaptive import Chosen, choose_plan
+from model_core.inference.blending import grown_to_hold
 from model_core.inference.device import copied_to_cpu, usable_device
 from model_core.inference.facts import full_width, rule_of
+from model_core.inference.found import Found, doubts_about
 from model_core.inference.ladder import Run, next_rung, used_up
+from model_core.inference.lanes import lane_for
 from model_core.inference.memory import NetworkSize, StudySize, limit_bytes
-from model_core.inference.mirrored import Mirrored
+from model_core.inference.mirrored import BALLOT, Mirrored, against, dissent
 from model_core.inference.retry import climb
 from model_core.inference.segmentation import Segmentation, SegmentOptions
 from model_core.inference.sliding_window import (
@@ -41,7 +44,7 @@ from model_core.inference.sliding_window import (
     sliding_window,
 )
 from model_core.inference.stages import Stages
-from model_core.inference.tta import AVERAGED, mirror_passes
+from model_core.inference.tta import mirror_passes
 from model_core.inference.windows import WindowPlan
 from model_core.labels import (
     LabelArray,
@@ -54,7 +57,7 @@ from model_core.ops import available_backends, resolve_backend, use_backend
 from model_core.ops.blend import Rule, labels_of
 from model_core.postprocess import StepReport, apply_steps
 from model_core.precision import Precision, at_precision, resolve_precision
-from model_core.types import CancelCheck, Progress, Region, Tta, WindowChoice
+from model_core.types import CancelCheck, Progress, WindowChoice
 
 __all__ = ["SegmentOptions", "Segmentation", "Segmenter"]
 
@@ -71,11 +74,13 @@ class Segmenter:
         bundle: the model with its card.
         device: a PyTorch device name, e.g. ``"cpu"`` or ``"cuda"``.
         backend: a scan backend by name; None takes the environment's or the best available.
-        precision: ``float32`` or ``bfloat16`` for the network's convolutions; None takes the
-            environment's or what is fast on this machine (`model_core.precision`).
+        precision: ``float32``, ``bfloat16`` or, on a GPU, ``float16`` for the network's
+            convolutions; None takes the environment's or what is fast (`model_core.precision`).
         memory_limit_mb: mebibytes that this process may hold while it segments; None takes what
             the operating system grants it.
         window_batch: windows handed to the network at once, for speed; fewer where memory is short.
+        graphs: on CUDA, whether forward passes are recorded and replayed; None takes the
+            environment's (``SEGMAMBA_CUDA_GRAPHS``), which is yes.
 
     Raises:
         OptionError: an unknown device, backend or precision, a limit that is no number of MiB, or
@@ -92,6 +97,7 @@ class Segmenter:
         precision: str | None = None,
         memory_limit_mb: int | None = None,
         window_batch: int = 1,
+        graphs: bool | None = None,
     ) -> None:
         card = bundle.card
         self.card: ModelCard = card
@@ -99,6 +105,9 @@ class Segmenter:
         self._device = usable_device(device)
         self._backend = resolve_backend(self._device, backend)
         self._precision: Precision = resolve_precision(self._device, precision)
+        # A recorded pass must find its weights where they were: no cache of converted ones.
+        arithmetic = partial(at_precision, self._device, self._precision, cache=False)
+        self._accelerator = accelerator_for(self._device, arithmetic, graphs=graphs)
         # Only a CPU's memory is counted; a GPU's is its own, and PyTorch tells when it is full.
         self._on_cpu = self._device.type == "cpu"
         self._limit_mb = memory_limit_mb
@@ -128,6 +137,11 @@ class Segmenter:
     def precision(self) -> Precision:
         """The arithmetic of the network's convolutions, for example ``"bfloat16"``."""
         return self._precision
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What runs the network: its memory, and whether passes are recorded."""
+        return self._accelerator
 
     def segment(
         self,
@@ -191,7 +205,8 @@ class Segmenter:
         passes = mirror_passes(mode, self.card.mirror_axes)
         with stages.told("prepare"):
             prepared = prepare(study, self._preprocessing())
-            chosen = self._choose(prepared, options.window or "card")
+            votes = options.votes and len(passes) > 1
+            chosen = self._choose(prepared, options.window or "card", votes=votes)
         first = Run(
             choice=chosen.choice,
             plan=chosen.plan,
@@ -202,8 +217,8 @@ class Segmenter:
         with stages.timed(INFER_STAGE):
             found, run = self._climb(prepared, first, options, stages)
         with stages.told("restore"):
-            labels = prepared.paste(self._on_box(found.answer, prepared))
-            agreement, window_seconds, device, backend = found[1:]
+            labels, *dissents = map(prepared.paste, self._on_box(found, prepared))
+            agreement, window_seconds, device, backend = found[2:]
             del found, prepared
         with stages.told("postprocess"):
             labels, steps = self._correct(labels, study, options)
@@ -223,11 +238,12 @@ class Segmenter:
             precision=self.precision,
             window_choice=run.choice,
             window=run.plan.window,
-            tta=_describe_tta(mode, run),
-            warnings=(*study.warnings, *chosen.warnings, *run.warnings(), *_doubts(labels)),
+            tta=run.mirroring(mode),
+            warnings=(*study.warnings, *chosen.warnings, *run.warnings(), *doubts_about(labels)),
             postprocess_report=steps,
             memory_steps=run.steps,
             agreement=agreement,
+            disagreement=against(labels, dissents) if dissents else None,
         )
 
     def _network_size(self) -> NetworkSize:
@@ -237,15 +253,16 @@ class Segmenter:
             parameters=self.card.weights.parameters,
             channels=len(self.card.channels),
             outputs=len(self.card.outputs),
-            half=self._precision == "bfloat16",
+            half=self._precision != "float32",
         )
 
-    def _choose(self, prepared: Prepared, wanted: WindowChoice) -> Chosen:
+    def _choose(self, prepared: Prepared, wanted: WindowChoice, *, votes: bool = False) -> Chosen:
+        channels = self._size.outputs + votes * BALLOT
         return choose_plan(
             wanted,
             self._plan,
             self._rule,
-            network=self._size,
+            network=replace(self._size, outputs=channels),
             study=StudySize(
                 native=prepared.native_grid.shape,
                 box=prepared.box_grid.shape,
@@ -264,12 +281,13 @@ class Segmenter:
 
     def _climb(
         self, prepared: Prepared, first: Run, options: SegmentOptions, stages: Stages
-    ) -> tuple[_Found, Run]:
+    ) -> tuple[Found, Run]:
         """What the network found, and the run that found it: the first one that has the memory."""
 
-        def attempt(run: Run) -> _Found:
+        def attempt(run: Run) -> Found:
             here = run.on_cpu == self._on_cpu
-            return (self._infer if here else self._infer_on_cpu)(prepared, run, stages)
+            infer = self._infer if here else self._infer_on_cpu
+            return infer(prepared, run, stages, votes=options.votes)
 
         def following(run: Run) -> Run:
             raise_if_cancelled(stages.cancelled)
@@ -279,16 +297,17 @@ class Segmenter:
                 raise used_up(run)
             return after
 
-        return climb(attempt, first, following, self._device)
+        return climb(attempt, first, following, self._device, self._accelerator.release)
 
-    def _infer(self, prepared: Prepared, run: Run, stages: Stages) -> _Found:
+    def _infer(self, prepared: Prepared, run: Run, stages: Stages, *, votes: bool = False) -> Found:
         """What the network finds on the model's grid."""
 
         def one_pass(batch: Tensor) -> Tensor:
             raise_if_cancelled(stages.cancelled)
             return self._one_pass(batch.to(self._device)).to(batch.device)
 
-        predict = Mirrored(one_pass, run.passes, self._read)
+        outputs = len(self.card.outputs)
+        predict = Mirrored(one_pass, run.passes, self._read, ballots=votes)
         seconds: list[float] = []
         watch = Watch(
             progress=stages.progress, cancelled=stages.cancelled, on_window=seconds.append
@@ -296,18 +315,27 @@ class Segmenter:
         image = torch.from_numpy(prepared.image)
         if not run.sums_on_host:
             image = image.to(self._device)
+        dissents: LabelArray | None = None
+        lane = lane_for(self._accelerator, image)
         if prepared.resampled:
-            answer = sliding_window(predict, image, plan=run.plan, **vars(watch)).cpu()
+            answer = sliding_window(predict, image, plan=run.plan, lane=lane, **vars(watch)).cpu()
         else:
             answer = torch.empty(prepared.box_grid.shape, dtype=torch.uint8)
+            if predict.ballots:
+                dissents = np.empty((BALLOT, *prepared.box_grid.shape), np.uint8)
 
             def finished(rows: slice, sums: Tensor) -> None:
-                answer[rows] = self._read(sums)
+                answer[rows] = self._read(sums[:outputs])
+                if dissents is not None:
+                    dissents[:, rows] = dissent(sums[outputs:])
 
-            sliding_slabs(predict, image, finished, plan=run.plan, watch=watch)
-        return _Found(answer, predict.agreement(), tuple(seconds), self.device, self.backend)
+            sliding_slabs(predict, image, finished, plan=run.plan, watch=watch, lane=lane)
+        agreement = predict.agreement()
+        return Found(answer, dissents, agreement, tuple(seconds), self.device, self.backend)
 
-    def _infer_on_cpu(self, prepared: Prepared, run: Run, stages: Stages) -> _Found:
+    def _infer_on_cpu(
+        self, prepared: Prepared, run: Run, stages: Stages, *, votes: bool = False
+    ) -> Found:
         """The same by a copy of the model on the CPU, which is dropped afterwards.
 
         Raises:
@@ -317,34 +345,37 @@ class Segmenter:
         spare = Segmenter(
             replace(self._bundle, network=copied_to_cpu(self._network)),
             backend="native" if native else "torch",
-            precision=self._precision,
+            precision="float32" if self._precision == "float16" else self._precision,
             memory_limit_mb=self._limit_mb,
         )
-        spare._choose(prepared, run.choice)
+        spare._choose(prepared, run.choice, votes=votes and len(run.passes) > 1)
         with use_backend(spare.backend):
-            return spare._infer(prepared, run, stages)
+            return spare._infer(prepared, run, stages, votes=votes)
 
     def _one_pass(self, batch: Tensor) -> Tensor:
         """Logits of one batch, in whatever type the precision leaves them."""
-        with at_precision(self._device, self._precision):
-            scores: Tensor = self._network(batch)
-        return scores
+        return self._accelerator.run(self._network, batch)
 
-    def _on_box(self, answer: Tensor, prepared: Prepared) -> LabelArray:
-        """Labels on the brain box at the study's spacing."""
+    def _on_box(self, found: Found, prepared: Prepared) -> list[LabelArray]:
+        """Labels on the brain box at the study's spacing, then the dissents, if votes are kept."""
         if not prepared.resampled:
-            return answer.numpy()
-        labels = np.empty(prepared.box_grid.shape, np.uint8)
-        for rows, scores in prepared.scores_by_slab(answer.numpy()):
-            labels[rows] = self._read(torch.from_numpy(scores)).numpy()
-        return labels
+            return [found.answer.numpy(), *(() if found.dissents is None else found.dissents)]
+        outputs = len(self.card.outputs)
+        kept = BALLOT if len(found.answer) > outputs else 0
+        boxed = np.empty((1 + kept, *prepared.box_grid.shape), np.uint8)
+        for rows, scores in prepared.scores_by_slab(found.answer.numpy()):
+            slab = torch.from_numpy(scores)
+            boxed[0, rows] = self._read(slab[:outputs]).numpy()
+            if kept:
+                boxed[1:, rows] = dissent(slab[outputs:])
+        return list(boxed)
 
     def _read(self, sums: Tensor) -> Tensor:
         """Labels (X, Y, Z) from scores (K, X, Y, Z) or from their weighted sums."""
         how = self._reading
         rule: Rule = "nested" if how.nested else "highest"
         if how.nested and self.card.region_rule == "painted":
-            sums = _grown_to_hold(sums, how.channels)
+            sums = grown_to_hold(sums, how.channels)
         labels = labels_of(sums, rule, how.channels, how.labels)
         if labels is None:
             raise no_labels_for_nan()
@@ -360,39 +391,3 @@ class Segmenter:
         tumour = np.ascontiguousarray(labels[box])
         labels[box], steps = apply_steps(tumour, study.native.spacing_mm, self.card.postprocess)
         return labels, steps
-
-
-class _Found(NamedTuple):
-    """What a run found, and where.
-
-    `answer` is uint8 labels (X, Y, Z), read from the sums while the windows walk; where the spacing
-    differs, float32 scores (K, X, Y, Z), for they have to be interpolated first. On the CPU.
-    """
-
-    answer: Tensor
-    agreement: Mapping[Region, float]
-    window_seconds: tuple[float, ...]
-    device: str
-    backend: str
-
-
-def _grown_to_hold(sums: Tensor, channels: Sequence[int]) -> Tensor:
-    """Region sums (K, X, Y, Z), each at least as high as the regions painted after it.
-
-    Read by the nested rule, these give what painting every region wherever it is found gives.
-    """
-    grown = sums.clone()
-    for inner, outer in pairwise(reversed(channels)):
-        torch.maximum(grown[outer], grown[inner], out=grown[outer])
-    return grown
-
-
-def _describe_tta(mode: Tta, run: Run) -> dict[str, str | int]:
-    done = "none" if "fewer-passes" in run.steps else mode
-    return {"mode": done, "passes": len(run.passes), "averaged": AVERAGED}
-
-
-def _doubts(labels: LabelArray) -> tuple[str, ...]:
-    if labels.any():
-        return ()
-    return ("No tumour was found. Check that the contrasts are not mixed up.",)

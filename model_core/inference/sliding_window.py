@@ -13,8 +13,10 @@ would move them (see docs/concepts/windows.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
@@ -24,12 +26,10 @@ from torch import Tensor
 
 from model_core.errors import Cancelled, NumericalError, ShapeError
 from model_core.inference.blending import FinishedSlabs, WeightedMean, blend_weights
+from model_core.inference.lanes import Batch, Lane, one_by_one
+from model_core.inference.lanes import Predictor as Predictor
 from model_core.inference.windows import Window, WindowPlan, padding_to, plan_windows
 from model_core.types import CancelCheck, Progress
-
-Predictor = Callable[[Tensor], Tensor]
-"""Takes (N, C, *window), returns raw scores (N, K, *window). The batch may be a view of the image:
-a predictor must not write into it."""
 
 INFER_STAGE = "infer"
 """The stage name given to the progress callback."""
@@ -58,6 +58,7 @@ def sliding_window(
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     on_window: Callable[[float], None] | None = None,
+    lane: Lane = one_by_one,
 ) -> Tensor:
     """Predict an image of any size window by window.
 
@@ -68,6 +69,7 @@ def sliding_window(
         progress: see `Watch`.
         cancelled: see `Watch`.
         on_window: see `Watch`.
+        lane: in which order windows are copied and predicted; the result does not depend on it.
 
     Returns:
         Raw scores, float32 (K, X, Y, Z), on the device of `image`.
@@ -79,7 +81,7 @@ def sliding_window(
     """
     watch = Watch(progress=progress, cancelled=cancelled, on_window=on_window)
     padded, inside = _pad_to_window(image, plan)
-    mean = _walk(predict, padded, plan, WeightedMean, watch)
+    mean = _walk(predict, padded, plan, WeightedMean, watch, lane)
     return mean.result()[(slice(None), *inside)]
 
 
@@ -90,6 +92,7 @@ def sliding_slabs(
     *,
     plan: WindowPlan,
     watch: Watch,
+    lane: Lane = one_by_one,
 ) -> None:
     """Predict like `sliding_window`, and hand out the scores' weighted sums as they are finished.
 
@@ -104,6 +107,7 @@ def sliding_slabs(
             float32 (K, rows, Y, Z), a view that is overwritten afterwards.
         plan: window size, overlap, batch and blending.
         watch: who is told, who may stop.
+        lane: as for `sliding_window`.
 
     Raises:
         Cancelled, NumericalError, ShapeError: as `sliding_window`.
@@ -120,7 +124,7 @@ def sliding_slabs(
     def begin(channels: int, shape: torch.Size, weights: Tensor) -> FinishedSlabs:
         return FinishedSlabs(channels, shape, weights, without_padding)
 
-    _walk(predict, padded, plan, begin, watch).close()
+    _walk(predict, padded, plan, begin, watch, lane).close()
 
 
 def raise_if_cancelled(cancelled: CancelCheck | None) -> None:
@@ -149,26 +153,36 @@ def _walk(
     plan: WindowPlan,
     begin: Callable[[int, torch.Size, Tensor], _B],
     watch: Watch,
+    lane: Lane,
 ) -> _B:
     """Add every window of `image` to a blender, begun when the first scores tell K."""
     windows = plan_windows(image.shape[1:], plan.window, plan.overlap, plan.tiling)
     weights = blend_weights(plan.blend, plan.window, image.device, plan.tiling)
+    batches = _batches(image, _in_batches(windows, plan.batch), watch.cancelled)
     blender: _B | None = None
     done = 0
     _tell(watch.progress, done, len(windows))
-    for some in _in_batches(windows, plan.batch):
-        raise_if_cancelled(watch.cancelled)
-        began = perf_counter()
-        batch_NCXYZ = _cut(image, some)
-        scores_NKXYZ = _predict(predict, batch_NCXYZ)
-        blender = blender or begin(scores_NKXYZ.shape[1], image.shape[1:], weights)
-        _add_all(blender, some, batch_NCXYZ, scores_NKXYZ)
-        del batch_NCXYZ, scores_NKXYZ  # before the next window needs the room
-        done += len(some)
-        _tell_seconds(watch.on_window, perf_counter() - began, len(some))
-        _tell(watch.progress, done, len(windows))
+    began = perf_counter()
+    with closing(lane(partial(_predict, predict), batches)) as passed:
+        for some, batch_NCXYZ, scores_NKXYZ in passed:
+            blender = blender or begin(scores_NKXYZ.shape[1], image.shape[1:], weights)
+            _add_all(blender, some, batch_NCXYZ, scores_NKXYZ)
+            del batch_NCXYZ, scores_NKXYZ  # before the next window needs the room
+            done += len(some)
+            _tell_seconds(watch.on_window, perf_counter() - began, len(some))
+            _tell(watch.progress, done, len(windows))
+            began = perf_counter()
     assert blender is not None, "an image has at least one window"
     return blender
+
+
+def _batches(
+    image: Tensor, cuts: list[Batch], cancelled: CancelCheck | None
+) -> Iterator[tuple[Batch, Tensor]]:
+    """The windows, batch by batch, each cut when it is asked for, unless the caller has enough."""
+    for some in cuts:
+        raise_if_cancelled(cancelled)
+        yield some, _cut(image, some)
 
 
 def _pad_to_window(image: Tensor, plan: WindowPlan) -> tuple[Tensor, Window]:
@@ -187,11 +201,11 @@ def _pad_to_window(image: Tensor, plan: WindowPlan) -> tuple[Tensor, Window]:
     return F.pad(image, [amount for pair in reversed(padding) for amount in pair]), inside
 
 
-def _in_batches(windows: tuple[Window, ...], batch: int) -> list[tuple[Window, ...]]:
+def _in_batches(windows: Batch, batch: int) -> list[Batch]:
     return [windows[i : i + batch] for i in range(0, len(windows), batch)]
 
 
-def _cut(image: Tensor, some: tuple[Window, ...]) -> Tensor:
+def _cut(image: Tensor, some: Batch) -> Tensor:
     """The windows (N, C, *window); a single one is a view, for the network copies it anyway."""
     cuts = [image[(slice(None), *where)] for where in some]
     return cuts[0].unsqueeze(0) if len(cuts) == 1 else torch.stack(cuts)
@@ -209,9 +223,7 @@ def _predict(predict: Predictor, batch_NCXYZ: Tensor) -> Tensor:
     return scores
 
 
-def _add_all(
-    blender: _Blender, some: tuple[Window, ...], batch_NCXYZ: Tensor, scores_NKXYZ: Tensor
-) -> None:
+def _add_all(blender: _Blender, some: Batch, batch_NCXYZ: Tensor, scores_NKXYZ: Tensor) -> None:
     if scores_NKXYZ.shape[1] != blender.channels:
         raise ShapeError(
             f"The network answered {blender.channels} classes for one window and "

@@ -72,7 +72,7 @@ class MambaMixer(nn.Module):
         """
         with torch.autocast(tokens.device.type, enabled=False):
             xz = self.in_proj(tokens.to(self.in_proj.weight.dtype))  # (B, L, 2D)
-            orders = _orders(self.directions, xz.shape[1], num_slices)
+            orders = _orders(self.directions, xz.shape[1], num_slices, xz.device)
             mixed: torch.Tensor = self.out_proj(mamba_inner(xz, self._weights(), orders))
         return mixed
 
@@ -110,9 +110,12 @@ class DirectionalScan(nn.Module):
 
 @lru_cache(maxsize=64)
 def _orders(
-    directions: tuple[ScanDirection, ...], length: int, num_slices: int
+    directions: tuple[ScanDirection, ...], length: int, num_slices: int, device: torch.device
 ) -> torch.Tensor | None:
-    """The scan orders of all directions, (directions, L); None when every token lies in place."""
+    """The scan orders of all directions, (directions, L); None when every token lies in place.
+
+    They lie on the device: a copy in every pass would wait for it, and no graph can record one.
+    """
     found = [scan_order(name, length, num_slices) for name in directions]
     if all(order is None for order in found):
         return None
@@ -120,7 +123,7 @@ def _orders(
     with torch.inference_mode(False):
         in_place = torch.arange(length)
         rows = [in_place if order is None else order.clone() for order in found]
-        return torch.stack(rows).to(torch.int32)
+        return torch.stack(rows).to(device=device, dtype=torch.int32)
 
 
 def _initialise_steps(dt_proj: nn.Linear) -> None:

@@ -17,8 +17,9 @@ import torch
 from model_core.errors import BackendError, OptionError
 from model_core.ops.native_library import native_library, native_problem
 from model_core.ops.scan_mamba_ssm import mamba_ssm_function
+from model_core.ops.scan_triton import triton_problem
 
-Backend = Literal["mamba-ssm", "native", "torch", "reference"]
+Backend = Literal["mamba-ssm", "triton", "native", "torch", "reference"]
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 BACKEND_VARIABLE: Final = "SEGMAMBA_SCAN_BACKEND"
 
@@ -28,10 +29,12 @@ _chosen: ContextVar[Backend | None] = ContextVar("chosen_scan_backend", default=
 def available_backends() -> Mapping[Backend, str]:
     """Every backend with ``"available"`` or the reason why it is not, best first."""
     _, mamba_problem = mamba_ssm_function()
-    if not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if not cuda:
         mamba_problem = mamba_problem or "installed, but no CUDA device is visible"
     return {
         "mamba-ssm": mamba_problem or "available",
+        "triton": triton_problem("cuda" if cuda else "cpu") or "available",
         "native": "available" if native_library() else native_problem(),
         "torch": "available",
         "reference": "available",
@@ -85,7 +88,7 @@ def resolve_name(name: str) -> Backend:
 
 
 def _best(kind: str) -> Backend:
-    preferred: tuple[Backend, ...] = ("mamba-ssm",) if kind == "cuda" else ("native",)
+    preferred: tuple[Backend, ...] = ("mamba-ssm", "triton") if kind == "cuda" else ("native",)
     return next((name for name in preferred if not _problem(name, kind)), "torch")
 
 
@@ -93,6 +96,8 @@ def _problem(backend: Backend, kind: str) -> str:
     """Why ``backend`` cannot serve tensors on a device of this kind; empty when it can."""
     if backend == "mamba-ssm":
         return "it needs CUDA tensors" if kind != "cuda" else mamba_ssm_function()[1]
+    if backend == "triton":
+        return triton_problem(kind)
     if backend == "native":
         return "it needs CPU tensors" if kind != "cpu" else native_problem()
     return ""

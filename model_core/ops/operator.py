@@ -16,14 +16,19 @@ _LIBRARY: Final = torch.library.Library("segmamba", "FRAGMENT")  # type: ignore[
 
 
 class Operator:
-    """An operator on CPU tensors; see `operator`."""
+    """An operator; see `operator`."""
 
     def __init__(
-        self, name: str, function: Callable[..., Any], changes: tuple[str, ...] = ()
+        self,
+        name: str,
+        function: Callable[..., Any],
+        changes: tuple[str, ...] = (),
+        devices: tuple[str, ...] = ("CPU",),
     ) -> None:
         schema = torch.library.infer_schema(function, mutates_args=changes)
         _LIBRARY.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-        _LIBRARY.impl(name, function, "CPU")  # type: ignore[no-untyped-call]
+        for device in devices:
+            _LIBRARY.impl(name, function, device)  # type: ignore[no-untyped-call]
         self._name = f"segmamba::{name}"
         self._call = getattr(torch.ops.segmamba, name).default
 
@@ -45,7 +50,7 @@ class Operator:
 
 
 def operator(
-    name: str, *, changes: tuple[str, ...] = ()
+    name: str, *, changes: tuple[str, ...] = (), devices: tuple[str, ...] = ("CPU",)
 ) -> Callable[[Callable[..., Any]], Operator]:
     """Decorate a typed function whose results share no memory with its arguments.
 
@@ -53,5 +58,6 @@ def operator(
         name: the operator's name behind ``segmamba::``.
         changes: arguments that it writes to. Autograd is not told: call such an operator only
             where no gradient needs what they held.
+        devices: PyTorch's dispatch keys of the devices whose tensors it takes.
     """
-    return lambda function: Operator(name, function, changes)
+    return lambda function: Operator(name, function, changes, devices)

@@ -11,6 +11,7 @@ from model_core.ops.scan_mamba_ssm import scan_mamba_ssm
 from model_core.ops.scan_native import scan_native
 from model_core.ops.scan_reference import scan_reference
 from model_core.ops.scan_torch import scan_torch
+from model_core.ops.scan_triton import scan_triton
 
 
 def selective_scan(  # noqa: PLR0913 - the signature of mamba-ssm's selective_scan_fn
@@ -39,7 +40,7 @@ def selective_scan(  # noqa: PLR0913 - the signature of mamba-ssm's selective_sc
         z: gate, (B, D, L): the result is multiplied by silu(z).
         delta_bias: added to ``delta``, (D).
         delta_softplus: pass ``delta + delta_bias`` through softplus.
-        backend: ``mamba-ssm``, ``native``, ``torch`` or ``reference``; None chooses.
+        backend: ``mamba-ssm``, ``triton``, ``native``, ``torch`` or ``reference``; None chooses.
         order: (L) indices; the t-th token of the scanned sequence is token ``order[t]`` of every
             argument, and of the result. None scans as it lies.
 
@@ -61,6 +62,8 @@ def selective_scan(  # noqa: PLR0913 - the signature of mamba-ssm's selective_sc
 def _run(backend: Backend, inputs: ScanInputs, order: torch.Tensor | None) -> torch.Tensor:
     if backend == "native":
         return scan_native(inputs, order)
+    if backend == "triton":
+        return scan_triton(inputs, order)
     if order is not None:
         order = order.to(inputs.u.device)
         return _run(backend, _ordered(inputs, order), None)[..., inverse_order(order)]

@@ -104,12 +104,15 @@ def check_order(caller: str, order: torch.Tensor | None, length: int) -> None:
 
 
 def check_range(caller: str, order: torch.Tensor, length: int) -> None:
-    """Check that every index is in [0, length); not while a graph is traced, which has no values.
+    """Check that every index is in [0, length), where the host can see it without waiting.
+
+    Not while a graph is traced, which has no values, and not on a device, where reading would wait
+    for all earlier work; orders there are those of `scan_order`.
 
     Raises:
         ShapeError: an index is outside.
     """
-    if torch.compiler.is_compiling() or not length:
+    if torch.compiler.is_compiling() or not length or order.device.type != "cpu":
         return
     low, high = (int(end) for end in torch.aminmax(order))
     if low < 0 or high >= length:

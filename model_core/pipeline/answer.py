@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from model_core.findings import Flag, Statistics, measure
 from model_core.findings.flags import by_severity
 from model_core.findings.quality import check
 from model_core.findings.round_trip import check_round_trip
 from model_core.imaging.study import Study
 from model_core.labels import LabelArray, volumes_ml
+from model_core.pipeline.image_files import carried
 from model_core.preparation.prepared import PreparedStudy
 from model_core.types import CancelCheck, Progress
 
@@ -105,6 +108,7 @@ def _measured(prepared: PreparedStudy, found: Segmentation, warnings: Sequence[s
         labels=labels,
         native=native,
         volumes_ml=volumes_ml(labels, native.grid.voxel_ml) if moved else found.volumes_ml,
+        disagreement=_carried(prepared, found.disagreement),
         warnings=(*warnings, *found.warnings),
     )
     label_map = placed.encode()
@@ -116,3 +120,10 @@ def _measured(prepared: PreparedStudy, found: Segmentation, warnings: Sequence[s
         flags=by_severity((*check_round_trip(label_map, labels, native.grid), *flags)),
         preparation=prepared.report() if prepared.steps else None,
     )
+
+
+def _carried(prepared: PreparedStudy, disagreement: LabelArray | None) -> LabelArray | None:
+    if disagreement is None:
+        return None
+    shares = carried(prepared, disagreement)
+    return shares if shares.dtype == np.uint8 else np.rint(shares).astype(np.uint8)

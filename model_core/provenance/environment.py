@@ -14,7 +14,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _PRODUCER: Final = "segmamba-service"
 PACKAGES: Final = (
     "torch", "numpy", "scipy", "monai", "nibabel", "connected-components-3d", "isal", "pydicom",
-    "highdicom", "SimpleITK", "mamba-ssm", "causal-conv1d",
+    "highdicom", "SimpleITK", "mamba-ssm", "causal-conv1d", "triton",
 )  # fmt: skip
 """Those that can change a voxel; what is not installed is left out."""
 

@@ -10,10 +10,11 @@
             path.write_bytes(client.result(job.id))
 
 This page is the door; its names are imported when first used. The rooms, from the outside in:
-`client` has the verbs, `stream` follows one job, `upload` sends four files, `wire` asks again until
+`client` has the verbs, `stream` follows one job, `upload` sends images, `wire` asks again until
 there is an answer, `job` and `errors` are what comes back. `cli` and `cli_jobs` are the commands,
-`submission` is their loop over many studies and `state_file` what it remembers. Nothing here needs
-the server's frameworks, its database or torch.
+`batch` is what stands behind ``segmamba segment --server``: `find` looks for studies in `places`,
+`submission` is the loop over many, `results` fetches, and `manifest` is what is remembered. Nothing
+here needs the server's frameworks, its database or torch.
 """
 
 from __future__ import annotations

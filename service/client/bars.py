@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,6 +33,7 @@ class JobBars:
         )
         self._all = self._progress.add_task("studies", total=total, visible=total > 1, left="")
         self._bars: dict[str, TaskID] = {}
+        self._total, self._ended, self._began = total, 0, time.monotonic()
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -66,7 +68,10 @@ class JobBars:
         """Nothing more happens to a study."""
         if name in self._bars:
             self._progress.remove_task(self._bars.pop(name))
-        self._progress.advance(self._all)
+        self._ended += 1
+        per_study = (time.monotonic() - self._began) / self._ended
+        left = per_study * (self._total - self._ended)
+        self._progress.update(self._all, advance=1, left=time_left(left or None))
 
 
 def time_left(seconds: float | None) -> str:

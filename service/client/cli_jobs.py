@@ -91,7 +91,7 @@ def cancel_jobs(
 
 
 def _show_table(found: Sequence[Job]) -> None:
-    from service.client.submission import describe
+    from service.client.task import describe
 
     table = Table(box=None, padding=(0, 2))
     for column in ("job", "state", "now", "model", "priority", "batch", "created"):

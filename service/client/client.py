@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from math import inf
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
-from model_core.types import Contrast
 from service.client.errors import ServerRefused, UnknownAnswerError
 from service.client.job import Batch, Job, SubmitOptions
 from service.client.stream import follow, job_path
-from service.client.upload import check_study, post_study
+from service.client.upload import Images, check_study, post_images
 from service.client.wire import JSON, Patience, Wire, read
 from service.jobs.records import State
 
@@ -70,7 +68,7 @@ class Client:
 
     def submit(
         self,
-        study: Mapping[Contrast, Path],
+        study: Images,
         options: SubmitOptions = SubmitOptions(),  # noqa: B008 - frozen
         *,
         idempotency_key: str | None = None,
@@ -79,8 +77,8 @@ class Client:
         """Hand in a study. However often it has to be sent, it becomes one job.
 
         Args:
-            study: a NIfTI file for each contrast; read from the disk while it is sent, and sent
-                without its name.
+            study: a NIfTI file for each contrast, or one zip archive of DICOM files; read from the
+                disk while it is sent, and sent without its name.
             options: how to segment it.
             idempotency_key: the same key again gives the same job again, after a restart of the
                 caller too; by default every call has its own.
@@ -92,12 +90,32 @@ class Client:
             OSError: a file cannot be read.
         """
         check_study(study)
-        form, once = options.form(), idempotency_key or uuid.uuid4().hex
+        form = options.form()
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
 
         def attempt() -> httpx.Response:
-            return post_study(self._wire.http, study, form=form, idempotency_key=once)
+            return post_images(self._wire.http, "/jobs", study, form=form, headers=headers)
 
         return read(Job, self._wire.repeat(attempt, busy=wait_for_room).content)
+
+    def inspect(self, images: Images) -> dict[str, Any]:
+        """Which of the images is which contrast, what is missing and what would be prepared.
+
+        Args:
+            images: as for `submit`; here also fewer than four.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+
+        def attempt() -> httpx.Response:
+            return post_images(self._wire.http, "/inspect", images, form={}, headers={})
+
+        return _mapping(self._wire.repeat(attempt))
+
+    def models(self) -> dict[str, Any]:
+        """The models that the server has, with their cards; see the interface's page."""
+        return _mapping(self._wire.send("GET", "/models"))
 
     def job(self, job_id: str) -> Job:
         """How a job stands."""
@@ -175,6 +193,24 @@ class Client:
             ServerRefused: as `result`.
         """
         return _mapping(self._wire.send("GET", f"{job_path(job_id)}/result", accept=JSON))
+
+    def archive(self, job_id: str) -> bytes:
+        """All files of a job that succeeded, as the bytes of a ``.zip`` file.
+
+        Raises:
+            ServerRefused: as `result`.
+        """
+        path = f"{job_path(job_id)}/result"
+        return self._wire.send("GET", path, accept="application/zip").content
+
+    def file(self, job_id: str, name: str) -> bytes:
+        """One of the files of a job that succeeded, e.g. ``statistics.csv``.
+
+        Raises:
+            ServerRefused: as `result`, and where the run left no such file.
+        """
+        path = f"{job_path(job_id)}/files/{quote(name, safe='')}"
+        return self._wire.send("GET", path, accept="*/*").content
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job that waits or runs; one that has ended is left as it is, result and all."""

@@ -14,15 +14,24 @@ from service.client.options import KEY_VARIABLE, SERVER_VARIABLE
 
 if TYPE_CHECKING:
     from service.client.client import Client
+    from service.client.wire import Patience
 
 
-def connect(server: str | None, key_file: Path | None) -> Client:
+def connect(
+    server: str | None, key_file: Path | None, *, patience: Patience | None = None
+) -> Client:
     """A client of the server that was named; without a key file, the environment has the key.
+
+    Args:
+        server: its address.
+        key_file: a file with the caller's key.
+        patience: how long to ask again; the client's own by default.
 
     Raises:
         OptionError: no server, or an address or a key that cannot be one.
     """
     from service.client.client import Client
+    from service.client.wire import Patience
 
     if not server:
         raise OptionError(
@@ -32,7 +41,7 @@ def connect(server: str | None, key_file: Path | None) -> Client:
             way_out=f"Name it, or set {SERVER_VARIABLE}. To run a service here: segmamba serve",
         )
     key = _key_in(key_file) if key_file else os.environ.get(KEY_VARIABLE) or None
-    client = Client(server, key=key)
+    client = Client(server, key=key, patience=patience or Patience())
     if key and not _sheltered(server):
         say_warning("your key and the images travel unencrypted: ask for an https address")
     return client

@@ -7,6 +7,7 @@
         ├── ServerRefused        the service said no; carries its problem document
         ├── ServerUnreachable    no answer, asked again as long as patience allows
         ├── UnknownAnswerError   an answer that is none of this service's
+    ├── PlaceUnreachable     the storage of images or results does not answer, or refuses
         └── WaitTimeoutError     the job had not ended in time; it goes on at the server
 
 No message holds a key, a path or a file's name.
@@ -91,6 +92,10 @@ class ServerUnreachable(ClientError):  # noqa: N818 - reads as what is the case
 
 class UnknownAnswerError(ClientError):
     """An answer came that this service does not give: is another one at that address?"""
+
+
+class PlaceUnreachable(ClientError):  # noqa: N818 - reads as what is the case
+    """The storage that images come from, or results go to, does not answer, or refuses."""
 
 
 class WaitTimeoutError(ClientError, TimeoutError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from model_core.types import LabelScheme, Tta, WindowChoice
+from model_core.types import Contrast, LabelScheme, Tta, WindowChoice
 from service.jobs.records import OPEN_STATES, Priority, State
 from service.schemas import Problem
 
@@ -24,6 +24,10 @@ class SubmitOptions:
         postprocess: whether the card's corrections run.
         window: the card's window, or one over the whole brain.
         allow_fewer_passes: whether mirrored passes may be left out where memory runs out.
+        preprocess: whether images are registered, resampled and stripped first.
+        grid: the contrast on whose own grid the label map is wanted.
+        n4: whether bias fields are corrected first.
+        seg_type: how a DICOM SEG stores its voxels.
         priority: of two waiting jobs the one of higher priority begins first.
         batch: a token that jobs share, to count or cancel them together.
         cache: false wants a new run even if the server has this very result.
@@ -35,6 +39,10 @@ class SubmitOptions:
     postprocess: bool | None = None
     window: WindowChoice | None = None
     allow_fewer_passes: bool | None = None
+    preprocess: Literal["auto", "none", "full"] | None = None
+    grid: Contrast | None = None
+    n4: bool | None = None
+    seg_type: Literal["BINARY", "LABELMAP"] | None = None
     priority: Priority | None = None
     batch: str | None = None
     cache: bool | None = None
@@ -74,6 +82,7 @@ class Job(_Answer):
     attempts: int = 0
     error: Problem | None = None
     model: str
+    model_version: str | None = None
     options: Mapping[str, Any] = Field(default_factory=dict)
     priority: str = "normal"
     batch: str | None = None

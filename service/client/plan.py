@@ -1,9 +1,8 @@
-"""From the words of a command line to what is to do: a state to go on with, and its tasks."""
+"""From the words of ``segmamba submit`` to what is to do: a manifest to go on with, and tasks."""
 
 from __future__ import annotations
 
 import secrets
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,18 @@ from model_core.cli.segment import Job as Wanted
 from model_core.cli.segment import gather
 from model_core.errors import OptionError
 from service.client.job import SubmitOptions
-from service.client.state_file import Entry, RunState, StateFile, plain_options, usual_place
-from service.client.submission import Task
+from service.client.manifest import (
+    Entry,
+    Manifest,
+    Run,
+    beside,
+    plain_options,
+    relative_name,
+    usual_place,
+)
+from service.client.places import Folder
+from service.client.source import source_of
+from service.client.task import Task, adopt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +49,30 @@ class Asked:
     overwrite: bool = False
 
 
-def make_plan(asked: Asked) -> tuple[StateFile, list[Task]]:
-    """The state of the run, an earlier one's or a new one, and every study with its way so far.
+def make_plan(asked: Asked) -> tuple[Manifest, list[Task]]:
+    """The manifest of the run, an earlier one's or a new one, and every study with its way so far.
 
     Nothing is written yet.
 
     Raises:
-        OptionError: no study, a state of another run, or the one result asked for is there already.
+        OptionError: no study, a file of another run, or the one result asked for is there already.
         StudyError: a folder without a complete study.
     """
     wanted = _wanted(asked)
-    place = asked.resume or usual_place([study.targets for study in wanted])
-    file = _former_run(place, asked) if place.exists() else _new_run(place, asked)
-    sources = {study.targets.label_map.resolve(): study.sources for study in wanted}
-    known = {entry.output.resolve() for entry in file.run.entries}
-    tasks = [Task(entry, sources=sources.get(entry.output.resolve())) for entry in file.run.entries]
-    fresh = [study for study in wanted if study.targets.label_map.resolve() not in known]
+    place, name = beside(asked.resume or usual_place([study.targets for study in wanted]))
+    if place.exists(name):
+        file = Manifest.load(place, name)
+        go_on(file, server=asked.server, options=asked.options)
+    else:
+        file = Manifest(place, name, new_run(asked.server, asked.options))
+    named = {relative_name(place, study.targets.label_map): study for study in wanted}
+    known = {entry.output for entry in file.run.entries}
+    tasks = [_known_task(entry, named.get(entry.output)) for entry in file.run.entries]
+    fresh = {output: study for output, study in named.items() if output not in known}
     if len(fresh) == 1 and not tasks and not asked.overwrite:
-        _refuse_existing(fresh[0])
-    return file, tasks + [_new_task(study, file, overwrite=asked.overwrite) for study in fresh]
+        _refuse_existing(next(iter(fresh.values())))
+    added = [_new_task(study, file, place, asked.overwrite) for study in fresh.values()]
+    return file, tasks + added
 
 
 def _wanted(asked: Asked) -> list[Wanted]:
@@ -69,63 +83,65 @@ def _wanted(asked: Asked) -> list[Wanted]:
     return gather(asked.studies, asked.files, asked.wish)
 
 
-def _new_task(study: Wanted, file: StateFile, *, overwrite: bool) -> Task:
+def _known_task(entry: Entry, study: Wanted | None) -> Task:
+    """A study that was refused before it became a job may be sent again."""
+    source = source_of(study.sources) if study else None
+    return adopt(entry, source, again=entry.job is None)
+
+
+def _new_task(study: Wanted, file: Manifest, place: Folder, overwrite: bool) -> Task:
+    report = study.targets.report
     entry = Entry(
-        output=study.targets.label_map,
-        report=study.targets.report,
-        idempotency_key=uuid.uuid4().hex,
+        output=relative_name(place, study.targets.label_map),
+        report=relative_name(place, report) if report else None,
     )
     kept = study.targets.label_map.exists() and not overwrite
     if not kept:
         file.run.entries.append(entry)
-    return Task(entry, sources=study.sources, kept=kept)
+    return Task(entry, source=source_of(study.sources), kept=kept)
 
 
-def _new_run(place: Path, asked: Asked) -> StateFile:
-    own = asked.options.batch is None
-    batch = secrets.token_hex(8) if own else asked.options.batch
-    run = RunState(
-        server=asked.server or "", options=replace(asked.options, batch=batch), own_batch=own
-    )
-    return StateFile(place, run)
+def new_run(server: str | None, options: SubmitOptions) -> Run:
+    """A run of which nothing has been handed in; its batch is its own where none was named."""
+    own = options.batch is None
+    batch = secrets.token_hex(8) if own else options.batch
+    return Run(server=server or "", options=replace(options, batch=batch), own_batch=own)
 
 
-def _former_run(place: Path, asked: Asked) -> StateFile:
-    """An earlier run's state, with its server and options; those of now, if nothing was sent yet.
+def go_on(file: Manifest, *, server: str | None, options: SubmitOptions) -> None:
+    """Take up an earlier run with its server and options; with those of now, if nothing was sent.
 
     Raises:
-        OptionError: jobs were handed in, and to another server or with other options.
+        OptionError: jobs were handed in with other options, or are still open at another server.
     """
-    file = StateFile.load(place)
-    begun = any(entry.job for entry in file.run.entries)
-    stored, server = file.run.options, asked.server or file.run.server
-    if begun and server.rstrip("/") != file.run.server.rstrip("/"):
+    run = file.run
+    begun = any(entry.job for entry in run.entries)
+    open_there = any(entry.open for entry in run.entries)
+    server = server or run.server
+    if open_there and server.rstrip("/") != run.server.rstrip("/"):
         raise _of_another_run(
             "--server",
             "Leave --server and SEGMAMBA_SERVER out; if the service "
             "has moved, change its address in the file.",
         )
-    file.run.server = server
-    batch = asked.options.batch or stored.batch
-    if batch == stored.batch and plain_options(asked.options) in ({}, plain_options(stored)):
-        return file
+    run.server = server
+    batch = options.batch or run.options.batch
+    if batch == run.options.batch and plain_options(options) in ({}, plain_options(run.options)):
+        return
     if begun:
         raise _of_another_run(
             "options",
-            "Leave them out to go on; to begin another run, name "
-            "another --output and --resume, or remove the file and forget the first.",
+            "Leave them out to go on; to begin another run, name another --output (and --resume, "
+            "if given), or remove the file and forget the first.",
         )
-    file.run.own_batch = file.run.own_batch and batch == stored.batch
-    file.run.options = replace(asked.options, batch=batch)
-    for entry in file.run.entries:  # another request, should the first have arrived unnoticed
-        entry.idempotency_key = uuid.uuid4().hex
-    return file
+    run.own_batch = run.own_batch and batch == run.options.batch
+    run.options = replace(options, batch=batch)
 
 
 def _of_another_run(argument: str, way_out: str) -> OptionError:
     return OptionError(
         argument,
-        expected="that of the unfinished run which the state file remembers",
+        expected="that of the unfinished run which the file remembers",
         got="another",
         way_out=way_out,
     )

@@ -1,4 +1,4 @@
-"""One call of ``segmamba submit`` from its first request to its exit code."""
+"""One run in front of a user, from its first request to its exit code."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 from model_core.cli import err, out, say_error
+from model_core.cli.outputs import Targets
 from model_core.cli.show import show_paths
 from service.client.bars import JobBars
 from service.client.client import Client
 from service.client.connect import connect
 from service.client.errors import ClientError
-from service.client.state_file import StateFile
-from service.client.submission import Submission, Task, describe, is_usage
+from service.client.manifest import Manifest
+from service.client.submission import Submission, is_usage
+from service.client.task import Task, describe
 
 SECOND_PRESS_S: Final = 3.0
 """After Ctrl-C, the time in which another one cancels the jobs."""
@@ -35,16 +37,24 @@ class Session:
     """A run in front of a user.
 
     Args:
-        file: its state.
+        file: its manifest.
         tasks: its studies.
         key_file: where the caller's key is.
-        keep_file: leave the state file even when there is nothing left to go on with.
+        keep_file: leave the manifest even when there is nothing left to go on with.
+        most: jobs that wait or run at a time; None: as many as the server takes.
+        figures: whether the measures of each study are fetched too.
+        again: how to go on; empty: by ``segmamba submit --resume``.
+        brief: list only what failed; of a thousand studies, nobody reads the rest.
     """
 
-    file: StateFile
+    file: Manifest
     tasks: Sequence[Task]
     key_file: Path | None = None
     keep_file: bool = False
+    most: int | None = None
+    figures: bool = False
+    again: str = ""
+    brief: bool = False
 
     def run(self, *, wait: bool, cancel_at_once: bool, as_json: bool) -> int:
         """Hand in, wait if wanted, show what came of it; gives the exit code."""
@@ -66,8 +76,10 @@ class Session:
         return code or (FAILED if any(task.failure for task in self.tasks) else 0)
 
     def _work(self, client: Client, *, wait: bool, cancel_at_once: bool) -> int:
-        bars = JobBars(total=len(self.tasks))
-        submission = Submission(client, self.file, self.tasks, watch=bars)
+        bars = JobBars(total=sum(not task.settled for task in self.tasks))
+        submission = Submission(
+            client, self.file, self.tasks, watch=bars, most=self.most, figures=self.figures
+        )
         try:
             with bars:
                 if wait:
@@ -111,7 +123,10 @@ class Session:
 
     def _say_how_to_go_on(self) -> None:
         """The command that goes on; on the user's own screen, so paths may stand in it."""
-        words = ["--resume", shlex.quote(str(self.file.path))]
+        if self.again:
+            _say(f"go on with: {self.again}")
+            return
+        words = ["--resume", shlex.quote(self.file.shown)]
         if self.key_file:
             words += ["--key-file", shlex.quote(str(self.key_file))]
         unsent = any(task.entry.job is None and task.resumable for task in self.tasks)
@@ -126,11 +141,22 @@ class Session:
 def show_outcome(session: Session) -> None:
     """What came of each study; for a single one that is done, where its files are."""
     console, tasks = out(), session.tasks
-    if len(tasks) == 1 and tasks[0].entry.written:
+    if len(tasks) == 1 and tasks[0].entry.written and not session.brief:
         if tasks[0].job:
             console.print(f"Model {tasks[0].job.model}, job {tasks[0].job.id}", soft_wrap=True)
-        show_paths(console, tasks[0].entry.targets)
+        show_paths(console, _targets(session, tasks[0]))
         return
+    shown = [task for task in tasks if task.failure or not session.brief]
+    if shown:
+        console.print(_table(shown))
+    done = sum(task.entry.written for task in tasks)
+    failed = sum(bool(task.failure) for task in tasks)
+    waiting = len(tasks) - done - failed - sum(task.kept for task in tasks)
+    more = f", {waiting} at the server or still to send" if waiting else ""
+    console.print(f"{done} of {len(tasks)} studies done, {failed} failed{more}")
+
+
+def _table(tasks: Sequence[Task]) -> Table:
     table = Table(box=None, padding=(0, 2))
     for column in ("study", "state", "job", "note"):
         table.add_column(column)
@@ -138,12 +164,14 @@ def show_outcome(session: Session) -> None:
         style = "red" if task.failure else None
         cells = (task.entry.name, task.state, task.entry.job or "", _note(task))
         table.add_row(*map(Text, cells), style=style)
-    console.print(table)
-    done = sum(task.entry.written for task in tasks)
-    failed = sum(bool(task.failure) for task in tasks)
-    waiting = len(tasks) - done - failed - sum(task.kept for task in tasks)
-    more = f", {waiting} at the server or still to send" if waiting else ""
-    console.print(f"{done} of {len(tasks)} studies done, {failed} failed{more}")
+    return table
+
+
+def _targets(session: Session, task: Task) -> Targets:
+    """The files of a study as the user knows them."""
+    shown, entry = session.file.place.shown, task.entry
+    report = Path(shown(entry.report)) if entry.report else None
+    return Targets(label_map=Path(shown(entry.output)), report=report)
 
 
 def show_json(session: Session) -> None:
@@ -152,13 +180,13 @@ def show_json(session: Session) -> None:
     told = {
         "server": run.server,
         "batch": run.options.batch,
-        "studies": [_plain(task) for task in session.tasks],
+        "studies": [_plain(session, task) for task in session.tasks],
     }
     typer.echo(json.dumps(told, indent=2))
 
 
-def _plain(task: Task) -> dict[str, Any]:
-    there, targets = task.entry.written or task.kept, task.entry.targets
+def _plain(session: Session, task: Task) -> dict[str, Any]:
+    there, targets = task.entry.written or task.kept, _targets(session, task)
     return {
         "study": task.entry.name,
         "state": task.state,

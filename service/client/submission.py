@@ -1,33 +1,30 @@
-"""The loop of ``segmamba submit``: hand in studies, watch their jobs, fetch what is done.
+"""The loop over many studies: hand them in, watch their jobs, fetch what is done.
 
-One thing at a time, in one thread, so that Ctrl-C can end it anywhere; and nothing is begun before
-the state file knows of it, so that any end is one to go on from.
+One thing at a time, in one thread, so that Ctrl-C can end it anywhere; and a study is handed in
+under a key made of its content, so that any end is one to go on from.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol, cast
 
-from model_core.cli.outputs import Targets, all_or_nothing
-from model_core.cli.show import STAGE_NAMES
 from model_core.errors import StudyError
-from model_core.types import Contrast
 from service.client.client import Client
 from service.client.errors import ClientError, ServerRefused, UnknownAnswerError
 from service.client.job import Job, SubmitOptions
-from service.client.state_file import Entry, StateFile
+from service.client.manifest import Manifest
+from service.client.results import fetch_results
+from service.client.source import digests
+from service.client.task import Task, describe
+from service.client.upload import DICOM, Images
 
 LOOK_S: Final = 2.0
 """Between two looks at many jobs."""
-NOT_SENT: Final = "not sent yet: name its folder again"
 _THIS_STUDY: Final = frozenset({400, 408, 409, 413, 415, 422})
 """Refusals that speak of one study and leave the others their chance; of an option, they do not."""
 _THE_CALLER: Final = frozenset({401, 403, 404})
@@ -45,72 +42,30 @@ class Watch(Protocol):
         """Nothing more happens to a study."""
 
 
-@dataclass(eq=False)
-class Task:
-    """One study on its way.
-
-    Args:
-        entry: what the state file knows of it.
-        sources: its images, where this call was told them.
-        job: the job as it last stood.
-        failure: why there will be no result, for people; empty while there may be one.
-        kept: there is a result from an earlier run, which stays.
-    """
-
-    entry: Entry
-    sources: Mapping[Contrast, Path] | None = None
-    job: Job | None = None
-    failure: str = ""
-    kept: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.entry.job or self.entry.written or self.sources or self.kept):
-            self.failure = NOT_SENT
-
-    @property
-    def settled(self) -> bool:
-        """Whether its result is here, or will never be."""
-        return bool(self.failure or self.entry.written or self.kept)
-
-    @property
-    def unsent(self) -> bool:
-        """Whether it is still to be handed in."""
-        return not self.settled and self.entry.job is None
-
-    @property
-    def resumable(self) -> bool:
-        """Whether a later call may still bring its result."""
-        done_there = self.job is not None and self.job.succeeded
-        return not (self.entry.written or self.kept) and (
-            not self.failure or self.failure == NOT_SENT or done_there
-        )
-
-    @property
-    def state(self) -> str:
-        """One word for people and for ``--json``."""
-        if self.kept:
-            return "kept"
-        if self.entry.written:
-            return "succeeded"
-        if self.failure and (self.job is None or self.job.succeeded):
-            return "failed" if self.entry.job or self.sources else "unsent"
-        return self.job.state if self.job else ("sent" if self.entry.job else "unsent")
-
-
 class Submission:
     """Many studies at one server.
 
     Args:
         client: the server.
-        file: the state, saved at every step.
+        file: the manifest, told of every step.
         tasks: the studies, in the order in which they are handed in.
         watch: told of every step.
+        most: jobs that wait or run at a time; None: as many as the server takes.
+        figures: whether the measures of each study are fetched too.
     """
 
     def __init__(
-        self, client: Client, file: StateFile, tasks: Sequence[Task], *, watch: Watch
+        self,
+        client: Client,
+        file: Manifest,
+        tasks: Sequence[Task],
+        *,
+        watch: Watch,
+        most: int | None = None,
+        figures: bool = False,
     ) -> None:
         self._client, self._file, self._tasks, self._watch = client, file, tasks, watch
+        self._most, self._figures = most, figures
         self._not_before = 0.0
         self._looked = 0.0
         self._sending = False
@@ -123,9 +78,12 @@ class Submission:
             ClientError: the server is away, or refuses the caller.
         """
         self._file.save()
-        while any(task.unsent for task in self._tasks):
-            if not self._send_next():
-                time.sleep(LOOK_S / 4)
+        try:
+            while any(task.unsent for task in self._tasks):
+                if not self._send_next():
+                    time.sleep(LOOK_S / 4)
+        finally:
+            self._file.save()
 
     def finish(self) -> None:
         """Hand in every study, wait for all jobs and write each result as soon as it is there.
@@ -134,29 +92,43 @@ class Submission:
             ClientError: the server is away, or refuses the caller.
         """
         self._file.save()
-        while waiting := [task for task in self._tasks if not task.settled]:
-            sent = self._send_next()
-            if len(waiting) == 1 and waiting[0].entry.job:
-                self._follow(waiting[0])
-            elif time.monotonic() >= self._looked + LOOK_S:
-                self._look()
-            elif not sent:
-                time.sleep(LOOK_S / 20)
+        try:
+            while waiting := [task for task in self._tasks if not task.settled]:
+                self._step(waiting)
+        finally:
+            self._file.save()
+
+    def _step(self, waiting: Sequence[Task]) -> None:
+        sent = self._send_next()
+        self._file.settle()
+        if len(waiting) == 1 and waiting[0].entry.job:
+            self._follow(waiting[0])
+        elif time.monotonic() >= self._looked + LOOK_S:
+            self._look()
+        elif not sent:
+            time.sleep(LOOK_S / 20)
 
     def cancel(self) -> bool:
         """Cancel what is open at the server; false if a job may be left whose id was never told.
 
+        What was cancelled is unsent again.
+
         Raises:
             ClientError: the server is away, or refuses the caller.
         """
-        batch = self._file.run.options.batch
+        batch, certain = self._file.run.options.batch, True
         if self._file.run.own_batch and batch is not None:
             self._cancel_batch(batch)
-            return True
+        else:
+            for task in self._tasks:
+                if task.at_server and task.entry.job:
+                    self._client.cancel(task.entry.job)
+            certain = not self._sending
         for task in self._tasks:
-            if task.entry.job and not task.settled:
-                self._client.cancel(task.entry.job)
-        return not self._sending
+            if not task.settled and task.entry.inputs:
+                task.entry.begin_anew()
+        self._file.save()
+        return certain
 
     def _cancel_batch(self, batch: str) -> None:
         """In one go, and jobs too whose number was never told to us."""
@@ -169,30 +141,43 @@ class Submission:
     def _send_next(self) -> bool:
         """Hand in the next study, if there is one and room for it."""
         task = next((task for task in self._tasks if task.unsent), None)
-        if task is None or time.monotonic() < self._not_before:
+        if task is None or time.monotonic() < self._not_before or self._full():
             return False
-        assert task.sources is not None
         self._watch.show(task.entry.name, "sending")
-        self._sending = True
         try:
-            job = self._client.submit(
-                task.sources,
-                self._file.run.options,
-                idempotency_key=task.entry.idempotency_key,
-                wait_for_room=False,  # others may be fetched meanwhile
-            )
+            job = self._send(task)
         except (OSError, StudyError) as error:
-            self._sending = False
             self._fail(task, getattr(error, "strerror", None) or str(error))
             return True
         except ServerRefused as refused:
-            self._sending = False
             return self._not_taken(task, refused)
-        task.entry.job = job.id
-        self._sending = False
-        self._file.save()
+        task.entry.sent = datetime.now(UTC)
         self._take(task, job)
         return True
+
+    def _full(self) -> bool:
+        return self._most is not None and self._most <= sum(task.at_server for task in self._tasks)
+
+    def _send(self, task: Task) -> Job:
+        """One study's images to the server."""
+        assert task.source is not None
+        with task.source.opened() as files:
+            task.entry.inputs, task.entry.mark = digests(files), task.source.mark
+            images = cast("Images", files.get(DICOM, files))
+            self._sending = True
+            try:
+                job = self._client.submit(
+                    images,
+                    self._file.run.options,
+                    idempotency_key=self._file.run.idempotency_key(task.entry),
+                    wait_for_room=False,  # others may be fetched meanwhile
+                )
+            except (OSError, ServerRefused, StudyError):
+                self._sending = False
+                raise
+            task.entry.job, self._sending = job.id, False
+        self._file.note()
+        return job
 
     def _not_taken(self, task: Task, refused: ServerRefused) -> bool:
         if refused.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -208,6 +193,7 @@ class Submission:
     def _follow(self, task: Task) -> None:
         """Stay with the last job until its end."""
         assert task.entry.job
+        self._file.save()
         try:
             self._client.wait(task.entry.job, on_change=lambda job: self._take(task, job))
         except ServerRefused as refused:
@@ -215,7 +201,7 @@ class Submission:
 
     def _look(self) -> None:
         """See how all jobs stand: the open ones in a few pages, those that have left one by one."""
-        at_server = [task for task in self._tasks if task.entry.job and not task.settled]
+        at_server = [task for task in self._tasks if task.at_server]
         batch = self._file.run.options.batch
         still = {
             job.id: job
@@ -231,39 +217,58 @@ class Submission:
         self._looked = time.monotonic()
 
     def _lost(self, task: Task, refused: ServerRefused) -> None:
-        """The server does not know a job any more; any other refusal is not about this study."""
+        """The server does not know a job any more; any other refusal is not about this study.
+
+        A job of an earlier call may have been deleted since: its study is handed in anew.
+        """
         if refused.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             raise refused
+        if task.adopted and task.source is not None:
+            task.adopted, task.job = False, None
+            task.entry.begin_anew()
+            self._file.note()
+            return
         self._fail(task, "the server knows neither this job nor its result any more")
 
     def _take(self, task: Task, job: Job) -> None:
         """Note how a job stands; fetch its result if there is one."""
         task.job = job
+        if task.entry.take(job):
+            self._file.note()
         if job.succeeded:
             self._watch.show(task.entry.name, "fetching", job)
-            self._fetch(task, job)
+            self._fetch(task)
         elif not job.open:
             self._fail(task, job.error.detail if job.error else job.state)
         else:
             self._watch.show(task.entry.name, describe(job), job)
 
-    def _fetch(self, task: Task, job: Job) -> None:
+    def _fetch(self, task: Task) -> None:
         try:
-            write_results(self._client, job.id, task.entry.targets)
+            fetch_results(self._client, task.entry, self._file.place, figures=self._figures)
         except OSError as error:
-            self._fail(task, f"its files cannot be written ({error.strerror or error})")
+            self._leave(task, f"its files cannot be written ({error.strerror or error})")
             return
         except UnknownAnswerError as error:
-            self._fail(task, str(error))
+            self._leave(task, str(error))
             return
         except ServerRefused as refused:
             self._lost(task, refused)
             return
         task.entry.written = True
-        self._file.save()
+        self._file.note()
         self._watch.end(task.entry.name)
 
     def _fail(self, task: Task, why: str) -> None:
+        """There is no result, and there will be none unless the study is handed in anew."""
+        task.entry.error = why
+        if task.entry.state != "cancelled":
+            task.entry.state = "failed"
+        self._file.note()
+        self._leave(task, why)
+
+    def _leave(self, task: Task, why: str) -> None:
+        """There is no result for now."""
         task.failure = why
         self._watch.end(task.entry.name)
 
@@ -273,44 +278,3 @@ def is_usage(error: ClientError) -> bool:
     return isinstance(error, ServerRefused) and (
         error.status in _THE_CALLER or error.field in _OPTIONS
     )
-
-
-def describe(job: Job) -> str:
-    """What an open job does, in a few words."""
-    if job.state == "queued":
-        return "queued" if job.position is None else f"place {job.position} in the queue"
-    progress = job.progress
-    stage = STAGE_NAMES.get(progress.stage or "", progress.stage or "running")
-    return f"{stage} {progress.done}/{progress.total}" if progress.total > 1 else stage
-
-
-def write_results(client: Client, job_id: str, targets: Targets) -> None:
-    """Fetch a job's label map and, where asked for, its report; both appear, or none does.
-
-    Raises:
-        ServerRefused: there is no result.
-        UnknownAnswerError: the report is none.
-        OSError: the files cannot be written.
-    """
-    report = client.report(job_id) if targets.report else None
-    data = client.result(job_id) if report is None else _label_map(report)
-    if targets.label_map.name.lower().endswith(".nii"):
-        data = gzip.decompress(data)
-    with all_or_nothing() as stage:
-        stage(targets.label_map).write_bytes(data)
-        if targets.report:
-            stage(targets.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _label_map(report: dict[str, object]) -> bytes:
-    """Take the label map out of a report: what remains is what ``segmamba segment`` writes."""
-    part = report.pop("label_map", None)
-    text = part.get("data") if isinstance(part, dict) else None
-    try:
-        return base64.b64decode(text or "", validate=True) or _no_label_map()
-    except (TypeError, ValueError):
-        _no_label_map()
-
-
-def _no_label_map() -> NoReturn:
-    raise UnknownAnswerError("the server's report comes without a label map")

@@ -1,50 +1,59 @@
-"""Sending four images in one form, read from the disk as they go."""
+"""Sending a study's images in one form, read from the disk as they go."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import httpx
 
 from model_core.errors import StudyError
 from model_core.types import CONTRASTS, Contrast
 
+DICOM: Final = "dicom"
+"""The field of a study that is an archive of DICOM files."""
+Images = Mapping[Contrast, Path] | Path
+"""NIfTI files by contrast, or one zip archive of DICOM files."""
 
-def post_study(
+
+def post_images(
     http: httpx.Client,
-    study: Mapping[Contrast, Path],
+    route: str,
+    images: Images,
     *,
     form: Mapping[str, str],
-    idempotency_key: str,
+    headers: Mapping[str, str],
 ) -> httpx.Response:
-    """One attempt to hand in a study. The files are opened anew and never held as a whole.
+    """One attempt to send images. The files are opened anew and never held as a whole.
 
     Raises:
         OSError: a file cannot be read.
         httpx.RequestError: the way to the server failed.
     """
+    named = {DICOM: images} if isinstance(images, Path) else {**images}
     with ExitStack() as opened:
         files: dict[str, tuple[str, BinaryIO, str]] = {
-            contrast: (
-                _plain_name(contrast, study[contrast]),
-                opened.enter_context(study[contrast].open("rb")),
+            field: (
+                _plain_name(field, path),
+                opened.enter_context(path.open("rb")),
                 "application/octet-stream",
             )
-            for contrast in CONTRASTS
+            for field, path in named.items()
         }
-        headers = {"Idempotency-Key": idempotency_key, "Accept": "application/json"}
-        return http.post("/jobs", data=form, files=files, headers=headers)
+        accepting = {"Accept": "application/json", **headers}
+        return http.post(route, data=form, files=files, headers=accepting)
 
 
-def check_study(study: Mapping[Contrast, Path]) -> None:
+def check_study(study: Images) -> None:
     """Refuse what cannot be a study before a byte is sent.
 
     Raises:
         StudyError: not exactly the four contrasts.
     """
+    if isinstance(study, Path):
+        return
     if set(study) != set(CONTRASTS):
         given = ", ".join(known for known in CONTRASTS if known in study) or "none"
         raise StudyError(
@@ -55,6 +64,8 @@ def check_study(study: Mapping[Contrast, Path]) -> None:
         )
 
 
-def _plain_name(contrast: Contrast, path: Path) -> str:
+def _plain_name(field: str, path: Path) -> str:
     """A file name that tells the format and nothing else: the user's own may name a patient."""
-    return f"{contrast}.nii.gz" if path.name.lower().endswith(".gz") else f"{contrast}.nii"
+    if field == DICOM:
+        return "study.zip"
+    return f"{field}.nii.gz" if path.name.lower().endswith(".gz") else f"{field}.nii"

@@ -303,11 +303,14 @@ class Executor:
         beaten, away = 0.0, -inf
         told: tuple[object, ...] = ()
         while not self._left.wait(_BEAT_SECONDS):
+            began = time.monotonic()
             try:
                 told = self._follow(told)
-                if time.monotonic() - beaten >= self.options.beat:
+                if began - beaten >= self.options.beat:
                     self.store.beat(self._said())
                     self._find_dropped()
+                    if time.monotonic() - began > self.options.beat:  # a cable out: a mere wait
+                        away = time.monotonic()
                     if time.monotonic() - away > self.options.silence:  # else all are silent
                         self._bury()
                     beaten = time.monotonic()

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from model_core.errors import OptionError
 from service.jobs.database import asked_again, now_ms
 from service.jobs.records import (
     HANDED_BACK,
@@ -48,24 +49,23 @@ class JobStore:
         self._now = now_ms(engine)
 
     def create_tables(self) -> None:
-        """Make what is missing.
+        """Make what is missing; tables of another version are left as they are.
 
         Raises:
-            RuntimeError: the tables are of another version.
+            OptionError: the tables are of another version.
         """
         with self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":  # two processes may start at once
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(731946)"))
+            schema.create(connection, checkfirst=True)
+            found = connection.execute(sa.select(schema.c.version)).scalar()
+            if found not in (None, SCHEMA_VERSION):
+                raise _of_another_version(found)
             metadata.create_all(connection)
             for index in jobs.indexes:  # an older release made the table with fewer
                 index.create(connection, checkfirst=True)
-            found = connection.execute(sa.select(schema.c.version)).scalar()
             if found is None:
                 connection.execute(schema.insert().values(version=SCHEMA_VERSION))
-        if found not in (None, SCHEMA_VERSION):
-            raise RuntimeError(
-                f"The job tables are of version {found}, this release knows {SCHEMA_VERSION}."
-            )
 
     # callers
 
@@ -388,3 +388,12 @@ def _attempt(job_id: str, attempt: int) -> Sequence[sa.ColumnElement[bool]]:
 
 def _job(row: sa.RowMapping) -> Job:
     return Job(**{**row, "priority": PRIORITIES[row["priority"]]})
+
+
+def _of_another_version(found: int) -> OptionError:
+    return OptionError(
+        "SEGMAMBA_JOBS_URL",
+        expected=f"job tables of version {SCHEMA_VERSION}",
+        got=f"a database whose job tables are of version {found}",
+        way_out="Use the release that made them, or an empty database (docs/upgrade.md).",
+    )

@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 SCHEMA_VERSION: Final = 1
-"""Raised with every change of these tables; docs/how-to/upgrade.md tells what to do."""
+"""Raised with every change of these tables; docs/upgrade.md tells what to do."""
 
 metadata: Final = sa.MetaData()
 

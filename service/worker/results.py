@@ -70,7 +70,14 @@ class Leaver:
         An archive that cannot be reached fails no job: the receipt says so, and the files are kept.
         """
         objects, trouble = self._objects(answer, taken, job, cancelled)
-        files = result_files(answer, _manifest(answer, taken, job, bundle), objects)
+        files = result_files(
+            answer,
+            _manifest(answer, taken, job, bundle),
+            objects,
+            prepared=taken.prepared,
+            card=bundle.card,
+            images=ReadingOptions(**job.spec["reading"]).images,
+        )
         receipt = self._pushed(job.spec.get("push"), files)
         report: dict[str, Any] = {"files": sorted(files), "push": receipt}
         return Leavings(archive=archive_of(files), report={**report, **trouble})
@@ -113,6 +120,11 @@ class Leaver:
             return {"archive": name, "error": str(error)}
 
 
+def segment_options(spec: Mapping[str, Any]) -> SegmentOptions:
+    """What the segmenter is asked for: where images are kept, also how the passes voted."""
+    return SegmentOptions(**spec["options"], votes="images" in spec["reading"])
+
+
 def _manifest(answer: Answer, taken: TakenIn, job: Job, bundle: InstalledBundle) -> RunManifest:
     return manifest_of(
         taken.taken.decoded,
@@ -120,7 +132,7 @@ def _manifest(answer: Answer, taken: TakenIn, job: Job, bundle: InstalledBundle)
         sources=_sources(taken, job.spec["sent"]),
         run=RunFacts(
             started=_started(job),
-            options=SegmentOptions(**job.spec["options"]),
+            options=segment_options(job.spec),
             prepare=taken.prepared.options,
             card_sha256=bundle.digest,
             threads=usable_cpus(),

@@ -14,7 +14,6 @@ from typing import Any
 
 from model_core.errors import Cancelled, KernelMemoryError
 from model_core.inference.retry import is_out_of_memory
-from model_core.inference.segmentation import SegmentOptions
 from model_core.inference.sliding_window import INFER_STAGE
 from model_core.pipeline.answer import Answer, answer
 from service.dicomweb.servers import DicomwebServer
@@ -30,7 +29,7 @@ from service.tracing import JobSpan
 from service.version import release
 from service.worker.intake import Intake
 from service.worker.registry import ModelRegistry
-from service.worker.results import Leaver, Leavings
+from service.worker.results import Leaver, Leavings, segment_options
 
 logger = logging.getLogger("service.worker")
 
@@ -117,7 +116,7 @@ class StudyWork:
             found = answer(
                 segmenter,
                 taken.prepared,
-                SegmentOptions(**spec["options"]),
+                segment_options(spec),
                 warnings=taken.warnings,
                 progress=following,
                 cancelled=attempt.cancelled,

@@ -15,6 +15,7 @@ from model_core.precision import (
     Precision,
     at_precision,
     describe_precision,
+    precision_of_capability,
     resolve_precision,
 )
 
@@ -56,6 +57,48 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(
     assert resolve_precision(torch.device(device), requested) == expected
 
 
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        (None, "float32"),
+        ((3, 7), "float32"),
+        ((6, 1), "float32"),
+        ((7, 0), "float16"),
+        ((7, 5), "float16"),
+        ((8, 0), "bfloat16"),
+        ((8, 9), "bfloat16"),
+        ((12, 0), "bfloat16"),
+    ],
+)
+def test_auto_on_cuda_takes_what_the_matrix_units_take(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None, expected: str
+) -> None:
+    asked: list[object] = []
+
+    def look(device: object) -> tuple[int, int] | None:
+        asked.append(device)
+        return capability
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: capability is not None)
+    monkeypatch.setattr("torch.cuda.get_device_capability", look)
+    assert precision_of_capability(capability) == expected
+    assert resolve_precision("cuda:1") == expected
+    assert resolve_precision("cuda:1", "float32") == "float32"
+    assert resolve_precision("cuda:1", "float16") == "float16"
+    assert asked == ([] if capability is None else [torch.device("cuda:1")])
+
+
+def test_another_device_than_these_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, AMX)
+    assert resolve_precision("mps") == "float32"
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_converted_weights_are_kept_only_where_that_is_wanted(cache: bool) -> None:
+    with at_precision("cpu", "bfloat16", cache=cache):
+        assert torch.is_autocast_cache_enabled() is cache
+
+
 @pytest.mark.parametrize("features", [AMX, OLD])
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -79,9 +122,13 @@ def test_the_variable_may_say_auto(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_name_is_refused_with_those_that_are_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(OptionError, match="auto, float32, bfloat16") as caught:
+    with pytest.raises(
+        OptionError, match="auto, float32, bfloat16 on cpu, got 'float16'"
+    ) as caught:
         resolve_precision("cpu", "float16")
     assert caught.value.argument == "precision"
+    with pytest.raises(OptionError, match="auto, float32, bfloat16, float16 on cuda"):
+        resolve_precision("cuda", "float64")
     monkeypatch.setenv(PRECISION_VARIABLE, "fp8")
     with pytest.raises(OptionError, match="'fp8'") as caught:
         resolve_precision("cpu")
@@ -96,6 +143,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(
         (OLD, "cpu", "bfloat16", "bfloat16 (emulated: slower)"),
         (OLD, "cpu", "float32", "float32"),
         (OLD, "cuda", "bfloat16", "bfloat16"),
+        (OLD, "cuda", "float16", "float16"),
     ],
 )
 def test_a_description_names_the_instructions_or_the_emulation(

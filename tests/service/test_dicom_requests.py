@@ -31,8 +31,8 @@ from tests.service.fakes import (
 SECRETS = [value for value in PLANTED.values() if len(value) > 4]
 AS_IT_IS = {"preprocess": "none", "cache": "false"}
 NAMES = {
-    "measurements.dcm", "report.json", "run.json", "segmentation.dcm", "segmentation.nii.gz",
-    "statistics.csv",
+    "measurements.dcm", "report.html", "report.json", "run.json", "segmentation.dcm",
+    "segmentation.nii.gz", "statistics.csv",
 }  # fmt: skip
 
 

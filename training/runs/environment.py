@@ -20,7 +20,7 @@ from model_core.provenance.environment import commit_at, package_version
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = (
     "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "blosc2", "matplotlib",
-    "tensorboard", "mamba-ssm", "causal-conv1d",
+    "tensorboard", "mamba-ssm", "causal-conv1d", "triton",
 )  # fmt: skip
 
 

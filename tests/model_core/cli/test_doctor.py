@@ -140,6 +140,29 @@ def test_a_gpu_is_shown_with_name_memory_temperature_and_use(segmamba: Run) -> N
 
 
 @pytest.mark.usefixtures("healthy", "gpu")
+def test_the_triton_scan_is_checked_on_the_gpu_that_runs_it(
+    segmamba: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def check(name: str, device: str = "cpu") -> BackendCheck:
+        asked[name] = device
+        return BackendCheck(
+            backend=name, passed=True, forward_error=1e-7, backward_error=1e-7, problem=""
+        )
+
+    states = {"mamba-ssm": "not installed", "triton": "available", "native": "available"}
+    monkeypatch.setattr("model_core.ops.available_backends", lambda: states)
+    monkeypatch.setattr(
+        "model_core.ops.resolve_backend", lambda on, *_: "triton" if on == "cuda" else "native"
+    )
+    monkeypatch.setattr("model_core.ops.check_backend", check)
+    found, _ = findings(segmamba)
+    assert asked == {"triton": "cuda", "native": "cpu"}
+    assert "The GPU runs the Triton scan" in str(found["advice"])
+
+
+@pytest.mark.usefixtures("healthy", "gpu")
 def test_a_gpu_without_its_kernel_is_told_how_to_get_it(segmamba: Run) -> None:
     found, _ = findings(segmamba)
     assert doctor.KERNEL_COMMAND in str(found["advice"])

@@ -46,6 +46,19 @@ class Memory:
             del cls._blocks[address]
 
 
+class Host:
+    """What the host has a part in, while somebody looks: copies from it, numbers read by it."""
+
+    asked: ClassVar[list[str] | None] = None
+
+    @classmethod
+    def note(cls, op: Any, args: tuple[Any, ...]) -> None:
+        name = op._schema.name
+        copied = name == "aten::copy_" and not isinstance(args[1], OnCard)
+        if cls.asked is not None and (copied or name == "aten::_local_scalar_dense"):
+            cls.asked.append(name)
+
+
 class OnCard(torch.Tensor):
     """A tensor on the card; its numbers are those of a tensor on the CPU."""
 
@@ -69,6 +82,7 @@ class OnCard(torch.Tensor):
 
 def run(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Any operation that has to do with the card."""
+    Host.note(op, args)
     leaves, _ = tree_flatten((args, kwargs))
     known = {id(leaf.numbers): leaf for leaf in leaves if isinstance(leaf, OnCard)}
     copies = op._schema.name in ("aten::copy_", "aten::to", "aten::_to_copy")

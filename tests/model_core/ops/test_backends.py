@@ -53,7 +53,7 @@ class TestChoice:
                 cached.cache_clear()
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
-        with pytest.raises(OptionError, match="mamba-ssm, native, torch, reference"):
+        with pytest.raises(OptionError, match="mamba-ssm, triton, native, torch, reference"):
             resolve_backend("cpu", "cuda")
         with pytest.raises(OptionError), use_backend("mock"):
             pass

@@ -10,15 +10,16 @@ from model_core.cli.main import CommandGroup, _as_command
 
 
 class Group(CommandGroup):
-    """The real group, and so the real rendering of errors, with these two commands."""
+    """The real group, and so the real rendering of errors, with these commands."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["submit", "jobs"]
+        return ["segment", "submit", "jobs"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from model_core.cli.segment import segment
         from service.client.cli import jobs, submit
 
-        loaded = {"submit": submit, "jobs": jobs}.get(cmd_name)
+        loaded = {"segment": segment, "submit": submit, "jobs": jobs}.get(cmd_name)
         return loaded and _as_command(cmd_name, loaded)
 
 

@@ -92,6 +92,7 @@ class JobServer:
     port: int = 0
     running: bool = False
     moving: bool = False
+    most_open: int = 0
     _server: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
 
@@ -152,6 +153,7 @@ class JobServer:
                 Route("/jobs/{id}/cancel", self._guarded(self._cancel), methods=["POST"]),
                 Route("/jobs/{id}/events", self._guarded(self._events), methods=["GET"]),
                 Route("/jobs/{id}/result", self._guarded(self._result), methods=["GET"]),
+                Route("/jobs/{id}/files/{name}", self._guarded(self._file), methods=["GET"]),
                 Route("/batches/{batch}", self._guarded(self._batch), methods=["GET", "DELETE"]),
             ]
         )
@@ -212,9 +214,11 @@ class JobServer:
         for record in self.jobs.values():
             if once is not None and record.idempotency_key == once:
                 return self._job(record, status=200)
-        if set(digests) != set(CONTRASTS):
+        if set(digests) not in (set(CONTRASTS), {"dicom"}):
             return problem(422, "input", "t1: expected an image, got none.", field="t1")
-        if sum(not record.ended for record in self.jobs.values()) >= self.room:
+        open_jobs = sum(not record.ended for record in self.jobs.values())
+        self.most_open = max(self.most_open, open_jobs + 1)
+        if open_jobs >= self.room:
             return problem(429, "queue-full", "The queue is full.", headers={"Retry-After": "0"})
         job_id = uuid.uuid4().hex
         seed = hashlib.sha256(json.dumps(digests).encode()).digest()
@@ -285,10 +289,19 @@ class JobServer:
             return JSONResponse(error, error["status"], media_type="application/problem+json")
         if not record.ended:
             return problem(409, "not-finished", "The job runs still.", headers={"Retry-After": "1"})
+        if "zip" in request.headers["accept"] and "gzip" not in request.headers["accept"]:
+            return Response(b"PK" + record.result, media_type="application/zip")
         if "json" not in request.headers.get("accept", ""):
             return Response(record.result, media_type="application/gzip")
         part = {"filename": "seg.nii.gz", "data": base64.b64encode(record.result).decode()}
         return JSONResponse({"schema_version": 1, "model": "tiny", "label_map": part})
+
+    async def _file(self, request: Request) -> Response:
+        record = self._found(request)
+        if record is None or request.path_params["name"] != "statistics.csv":
+            return unknown()
+        rows = f"study,structure,volume_ml\nstudy,WT,{len(record.result)}\n"
+        return Response(rows, media_type="text/csv")
 
     async def _batch(self, request: Request) -> Response:
         batch = request.path_params["batch"]

@@ -8,7 +8,7 @@ import pytest
 
 from service.client.bars import MOST, JobBars, time_left
 from service.client.job import Job
-from service.client.submission import describe
+from service.client.task import describe
 
 
 def a_job(state: str, **members: Any) -> Job:
@@ -48,6 +48,18 @@ def test_a_terminal_sees_a_bar_for_each_of_the_first_jobs(
     assert "about 30 s left" in drawn
     assert f"[case] {MOST - 1}:" in drawn
     assert f"[case] {MOST}:" not in drawn
+
+
+def test_the_bar_of_all_studies_tells_when_they_will_probably_be_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with JobBars(total=21) as bars:
+        bars._began -= 60
+        bars.end("A")
+        bars._progress.refresh()
+        assert "about 20 min left" in capsys.readouterr().err
 
 
 def test_a_pipe_sees_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ POST = ("POST", "/jobs")
 def test_the_package_loads_without_the_servers_frameworks_its_database_or_torch() -> None:
     code = (
         "import sys, service.client as door, service.client.cli, service.client.cli_jobs, "
-        "service.client.session, service.client.plan\n"
+        "service.client.batch, service.client.session, service.client.plan\n"
         "[getattr(door, name) for name in door.__all__]\n"
         "print([name for name in ('fastapi', 'starlette', 'sqlalchemy', 'dbos', 'torch') "
         "if name in sys.modules])"
@@ -369,3 +369,18 @@ def test_a_large_image_is_sent_without_being_held(
     for _ in range(64):
         digest.update(bytes(1 << 20))
     assert server.last.digests["t1"] == digest.hexdigest()
+
+
+def test_a_dicom_study_is_sent_as_one_archive_and_its_files_come_back(
+    server: JobServer, client: Client, tmp_path: Path
+) -> None:
+    archive = tmp_path / "DOE_JANE.zip"
+    archive.write_bytes(b"PK\x03\x04 and more")
+    job = client.submit(archive)
+    assert server.last.digests == {"dicom": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    assert server.last.filenames == ["study.zip"]
+    server.tell(job.id, "succeeded")
+    assert client.archive(job.id) == b"PK" + server.last.result
+    assert client.file(job.id, "statistics.csv").startswith(b"study,structure")
+    with pytest.raises(ServerRefused, match="not-found"):
+        client.file(job.id, "other")

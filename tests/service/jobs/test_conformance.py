@@ -13,6 +13,7 @@ import pytest
 
 from service.jobs.engine import FullQueueError, JobEngine, ReusedKeyError
 from service.jobs.records import NewJob
+from service.jobs.tables import workers
 from tests.service.jobs.conftest import House, ended, wait_until
 
 
@@ -102,6 +103,28 @@ def test_a_worker_that_was_thought_dead_changes_nothing(engine: JobEngine, house
     again = submit(engine, 5)
     (second,) = ended(engine, again)
     assert second.state == "succeeded", "the sleeper is of use again"
+
+
+def test_who_had_to_wait_for_the_database_calls_nobody_dead(
+    engine: JobEngine, house: House
+) -> None:
+    if engine.database.dialect.name == "sqlite":
+        pytest.skip("SQLite has one lock, which holds up everybody for the same time")
+    for _ in range(3):
+        house.hire()
+    job_id = submit(engine, seconds=7.0)
+    wait_until(lambda: running(engine, job_id))
+    busy = workers.c.id == f"test-{house.worker_of(job_id).pid}"
+    held = workers.update().values(device=workers.c.device)
+    with engine.database.begin() as longer:
+        longer.execute(held.where(busy))
+        with engine.database.begin() as shorter:
+            shorter.execute(held.where(~busy))
+            time.sleep(3.5)  # longer than anybody may be silent, and no heartbeat fails: all wait
+        time.sleep(1.0)
+    (job,) = ended(engine, job_id)
+    assert (job.state, job.attempts) == ("succeeded", 1)
+    assert house.events("began")[job_id] == 1
 
 
 def test_a_job_that_kills_its_workers_fails_with_the_cause(engine: JobEngine, house: House) -> None:

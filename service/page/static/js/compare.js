@@ -1,0 +1,82 @@
+// Several models or options on one study: their volumes, how much they overlap, one viewer for all.
+
+import { json, send, token } from "./api.js";
+import { byId, el, table } from "./dom.js";
+import { describe } from "./job.js";
+import { OPEN } from "./events.js";
+import { overlap } from "./nifti.js";
+import { fetchPictures } from "./pictures.js";
+import { fetchResult } from "./results.js";
+import { formOf } from "./upload.js";
+import { configuration, fixed, STATE_WORDS } from "./words.js";
+
+const ORDER = ["WT", "TC", "ET", "NCR", "ED"];
+const REGIONS = { WT: ["NCR", "ED", "ET"], TC: ["NCR", "ET"], ET: ["ET"] };
+const ASK_AGAIN = 1000;
+
+/** Submit one job for each set. @returns {Promise<string>} the token of the batch */
+export async function submitBatch(study, sets) {
+  if (sets.length < 2) throw new Error("Tick two or more to compare.");
+  const batch = `cmp-${token(8)}`;
+  for (const set of sets) {
+    const form = () => formOf(study, { ...set, batch, images: "true" });
+    await send("/jobs", form, { headers: { "Idempotency-Key": token() } });
+  }
+  return batch;
+}
+
+/** @param {string} batch @param {() => import("./viewer.js").Viewer} viewer @param {AbortSignal} signal */
+export async function showBatch(batch, viewer, signal) {
+  byId("compare-results").replaceChildren();
+  byId("compare-viewer").replaceChildren();
+  const jobs = await ended(batch, signal);
+  const good = jobs.filter((job) => job.state === "succeeded");
+  if (signal.aborted || good.length === 0) return;
+  const answers = await Promise.all(good.map(async (job) => {
+    const result = await fetchResult(job, signal);
+    return { job, result, words: configuration(job), pictures: await fetchPictures(result, signal) };
+  }));
+  if (signal.aborted) return;
+  byId("compare-results").replaceChildren(
+    el("section", {}, el("h2", {}, "Volumes"), el("div", { class: "wide" }, volumes(answers))),
+    el("section", {}, el("h2", {}, "Overlap"), el("div", { class: "wide" }, overlaps(answers))));
+  await draw(answers, viewer());
+}
+
+/** The jobs of a batch once all have ended, the first that was sent first. */
+async function ended(batch, signal) {
+  for (;;) {
+    const { jobs } = await json(`/jobs?batch=${batch}&limit=50`, { signal });
+    jobs.reverse();
+    byId("compare-state").replaceChildren(table("The jobs of this comparison", [{ text: "Model and options" }, { text: "State" }, { text: "" }],
+      jobs.map((job) => [el("a", { href: `#job=${job.id}` }, configuration(job)), STATE_WORDS[job.state], describe(job)])));
+    if (signal.aborted || !jobs.some((job) => OPEN.has(job.state))) return jobs;
+    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN));
+  }
+}
+
+function volumes(answers) {
+  const heads = [{ text: "mL" }, ...answers.map(({ words }) => ({ text: words, number: true }))];
+  return table("Volume of each region and label by each answer", heads, ORDER.map((name) =>
+    [name, ...answers.map(({ result }) => fixed(result.report.volumes_ml[name], 2))]));
+}
+
+function overlaps(answers) {
+  const pairs = answers.flatMap((one, i) => answers.slice(i + 1).map((other) => [one, other]));
+  const heads = [{ text: "Pair" }, ...Object.keys(REGIONS).map((text) => ({ text, number: true }))];
+  const rows = pairs.map(([one, other]) => [`${one.words} and ${other.words}`, ...Object.values(REGIONS).map((names) =>
+    fixed(overlap(one.pictures.map, valuesOf(one, names), other.pictures.map, valuesOf(other, names)), 3))]);
+  return table("Dice overlap, computed in this browser: 1 is the same voxels, 0 none in common", heads, rows);
+}
+
+const valuesOf = ({ result }, names) => new Set(result.report.labels.filter(({ name }) => names.includes(name)).map(({ value }) => value));
+
+async function draw(answers, viewer) {
+  byId("compare-viewer").replaceChildren(viewer.panel);
+  const overlays = answers.map(({ words, result, pictures }, i) => ({ name: `answer-${i}`, words, map: pictures.map, labels: result.report.labels }));
+  const { images, target } = answers[0].pictures;
+  await viewer.show(images, overlays, { target }).catch((error) => viewer.fail(noPicture(error)));
+}
+
+/** @param {Error} error */
+export const noPicture = (error) => `The images cannot be shown here (${error.message}). Figures and files are below.`;

@@ -1,0 +1,31 @@
+// How long a run will take, by the last runs of the same model; the service tells it only once a job is there.
+
+import { json } from "./api.js";
+import { duration } from "./words.js";
+
+/** @returns {Promise<any[]>} jobs that ended well and were computed */
+export async function pastRuns() {
+  const { jobs } = await json("/jobs?state=succeeded&limit=100");
+  return jobs.filter((job) => !job.cached && job.started && job.ended);
+}
+
+/**
+ * @param {any[]} runs from `pastRuns`
+ * @param {{model: string, tta?: string, window?: string}} wanted
+ * @returns {string} a sentence
+ */
+export function prediction(runs, wanted) {
+  const alike = runs.filter((job) => job.model === wanted.model
+    && (job.options.tta ?? "") === (wanted.tta ?? "") && (job.options.window ?? "") === (wanted.window ?? ""));
+  if (alike.length === 0) return "No estimate yet: this model has not run with these options here.";
+  const seconds = median(alike.map((job) => (Date.parse(job.ended) - Date.parse(job.started)) / 1000));
+  const runsSaid = alike.length === 1 ? "the one earlier run" : `the median of ${alike.length} earlier runs`;
+  return `About ${duration(seconds)} once it begins: ${runsSaid} like this, of studies that may differ in size.`;
+}
+
+/** @param {number[]} values at least one */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
