@@ -24,6 +24,8 @@ OPS = "model_core/ops/"
 CARD = "model_core/models/small/card.json"
 WHOLE: dict[str, bytes] = {
     "model_core/py.typed": b"",
+    "service/py.typed": b"",
+    "training/py.typed": b"",
     "model_core/provenance/run.schema.json": b"{}",
     "model_core/findings/appearance_ranges.json": b"{}",
     "training/runs/templates/report.html.jinja": b"",

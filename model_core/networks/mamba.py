@@ -122,7 +122,7 @@ def _orders(
     # The cache outlives inference mode, whose tensors autograd refuses.
     with torch.inference_mode(False):
         in_place = torch.arange(length)
-        rows = [in_place if order is None else order.clone() for order in found]
+        rows = [in_place if order is None else order for order in found]
         return torch.stack(rows).to(device=device, dtype=torch.int32)
 
 

@@ -47,10 +47,12 @@ def scan_order(direction: ScanDirection, length: int, num_slices: int = 1) -> to
 
 @lru_cache(maxsize=64)
 def _index(direction: ScanDirection, length: int, num_slices: int) -> torch.Tensor:
-    tokens = torch.arange(length)
-    if direction == "reverse":
-        return tokens.flip(0)
-    return tokens.view(num_slices, -1).t().flatten()
+    # kept, and so made for training too, though the first call may come from an inference
+    with torch.inference_mode(False):
+        tokens = torch.arange(length)
+        if direction == "reverse":
+            return tokens.flip(0)
+        return tokens.view(num_slices, -1).t().flatten()
 
 
 def inverse_order(order: torch.Tensor) -> torch.Tensor:

@@ -119,7 +119,7 @@ def test_the_options_of_the_command_win_over_the_environment(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PRECISION", "float16"), ("THREADS", "0"), ("THREADS", "two"), ("MEMORY_LIMIT_MB", "0")],
+    [("PRECISION", "float8"), ("THREADS", "0"), ("THREADS", "two"), ("MEMORY_LIMIT_MB", "0")],
 )
 def test_a_setting_of_the_machine_outside_its_range_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str

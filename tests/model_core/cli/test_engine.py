@@ -84,7 +84,7 @@ def test_threads_are_set_for_the_process(
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--precision", "float16"),
+        ("--precision", "float8"),
         ("--threads", "0"),
         ("--memory-limit", "-5"),
         ("--window", "half"),

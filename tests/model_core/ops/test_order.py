@@ -37,3 +37,10 @@ def test_inverse_undoes_the_order() -> None:
 def test_tokens_must_divide_into_slices() -> None:
     with pytest.raises(ShapeError, match="30 tokens and num_slices=4"):
         scan_order("inter_slice", 30, 4)
+
+
+def test_an_order_first_asked_for_in_inference_may_be_trained_with() -> None:
+    with torch.inference_mode():
+        order = scan_order("reverse", 7919)
+    assert order is not None
+    assert not order.is_inference()
