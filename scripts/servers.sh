@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Install the real servers and independent DICOM readers that the slow tests talk to, where that is
-# possible; the tests that miss one skip and say so.
+# Install the real servers, the browser and the independent DICOM readers that the slow tests talk to,
+# where that is possible; the tests that miss one skip and say so.
 set -euo pipefail
 
 missing=()
 want() { command -v "$1" >/dev/null || missing+=("$2"); }
+want chromium chromium
 want prometheus prometheus
 want ip iproute2
 want Orthanc orthanc

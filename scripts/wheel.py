@@ -24,6 +24,11 @@ X86_LEVELS: Final = ("v2", "v3", "v4")
 NEEDED: Final = (
     "model_core/py.typed",
     "service/py.typed",
+    "service/page/static/index.html",
+    "service/page/static/page.css",
+    "service/page/static/js/main.js",
+    "service/page/static/vendor/niivue-0.69.0.umd.js",
+    "service/page/static/vendor/niivue-0.69.0.LICENSE.txt",
     "training/py.typed",
     "model_core/provenance/run.schema.json",
     "model_core/findings/appearance_ranges.json",

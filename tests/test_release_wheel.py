@@ -25,6 +25,11 @@ CARD = "model_core/models/small/card.json"
 WHOLE: dict[str, bytes] = {
     "model_core/py.typed": b"",
     "service/py.typed": b"",
+    "service/page/static/index.html": b"",
+    "service/page/static/page.css": b"",
+    "service/page/static/js/main.js": b"",
+    "service/page/static/vendor/niivue-0.69.0.umd.js": b"",
+    "service/page/static/vendor/niivue-0.69.0.LICENSE.txt": b"",
     "training/py.typed": b"",
     "model_core/provenance/run.schema.json": b"{}",
     "model_core/findings/appearance_ranges.json": b"{}",

@@ -14,13 +14,14 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from model_core.labels import LABEL_COLOURS
 from tests.page.site import Site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 LONG = 90_000
-COLOURS = {"NCR": (240, 228, 66), "ED": (86, 180, 233), "ET": (213, 94, 0)}
+COLOURS = {label.name: colour for label, colour in LABEL_COLOURS.items()}
 
 
 def choose(page: Page, files: list[Path]) -> None:
@@ -69,8 +70,10 @@ def wait_for(page: Page, state: str) -> None:
 
 
 def wait_for_picture(page: Page) -> None:
-    """Until the viewer shows the result."""
-    page.locator("#readout[data-voxel]").wait_for(timeout=LONG)
+    """Until the viewer shows the result, or the page says why it cannot."""
+    trouble = page.locator(".wait.failed, #problem:not([hidden])")
+    page.locator("#readout[data-voxel]").or_(trouble).first.wait_for(timeout=LONG)
+    assert trouble.count() == 0, trouble.first.inner_text()
     page.locator(".wait").wait_for(state="hidden", timeout=LONG)
 
 

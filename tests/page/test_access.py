@@ -22,7 +22,9 @@ def complaints(page: Page) -> list[str]:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason=f"{HINT}; pip install axe-playwright-python"
     )
-    found: list[dict[str, Any]] = axe.Axe().run(page, options=RULES).response["violations"]
+    told = axe.Axe().run(page, options=RULES).response
+    assert len(told["passes"]) > 15, "axe did not look"
+    found: list[dict[str, Any]] = told["violations"]
     return [
         f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
         for one in found

@@ -72,6 +72,7 @@ function overlaps(answers) {
 const valuesOf = ({ result }, names) => new Set(result.report.labels.filter(({ name }) => names.includes(name)).map(({ value }) => value));
 
 async function draw(answers, viewer) {
+  viewer.expect("Drawing …");
   byId("compare-viewer").replaceChildren(viewer.panel);
   const overlays = answers.map(({ words, result, pictures }, i) => ({ name: `answer-${i}`, words, map: pictures.map, labels: result.report.labels }));
   const { images, target } = answers[0].pictures;

@@ -46,10 +46,16 @@ export function table(caption, heads, rows) {
   );
 }
 
-/** A list of facts. @param {[string, Node|string|number|null|undefined][]} pairs those without a value are left out */
+/**
+ * A list of facts.
+ * @param {[string, Node|string|number|null|undefined][]} pairs those without a value are left out
+ * @param {string} className "facts": one below the other; another: each pair in an element of its own
+ */
 export function facts(pairs, className = "facts") {
   const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: className }, ...told.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  const pair = ([name, value]) => [el("dt", {}, name), el("dd", {}, value)];
+  const grouped = className === "facts" ? told.flatMap(pair) : told.map((one) => el("div", {}, ...pair(one)));
+  return el("dl", { class: className }, ...grouped);
 }
 
 /** @param {string} id @param {string} label @param {[string, string][]} choices value and words */

@@ -7,25 +7,29 @@ import { CONTRASTS, CONTRAST_WORDS, mebibytes } from "./words.js";
 
 const LOOK_AT_ONCE = 64 * 1048576; // bytes that are sent again after each correction
 
+let turn = 0; // an answer that was overtaken by a correction or another study is not shown
+
 /**
  * @param {import("./upload.js").Study} study
  * @param {(ready: boolean) => void} onReady told whether all four contrasts are there
  */
 export function showStudy(study, onReady) {
   const again = byId("look-again");
-  const look = () => inspect(study).then((report) => draw(report), (problem) => {
-    draw(null);
-    tell([["fail", "Cannot be used", problem.message]]);
+  const look = async () => {
+    const mine = (turn += 1);
     onReady(false);
-  });
+    const [report, problem] = await inspect(study).then((found) => [found, null], (error) => [null, error]);
+    if (mine === turn) draw(report, problem);
+  };
   const changed = () => {
     if (study.bytes <= LOOK_AT_ONCE) look();
     else again.hidden = false;
   };
-  const draw = (report) => {
-    const rows = study.kind === "nifti" ? niftiRows(study, report, changed) : seriesRows(study, report, changed);
-    byId("found-table").replaceChildren(rows);
-    tell(report ? judge(report) : []);
+  const draw = (report, problem) => {
+    const held = document.activeElement?.id;
+    byId("found-table").replaceChildren(study.kind === "nifti" ? niftiRows(study, report, changed) : seriesRows(study, report, changed));
+    if (held?.startsWith("is-")) byId(held)?.focus();
+    tell(problem ? [["fail", "Cannot be used", problem.message]] : judge(report));
     onReady(report !== null && report.study.missing.length === 0);
   };
   again.onclick = () => {

@@ -33,12 +33,16 @@ function panel(id) {
   const cancel = el("button", { type: "button", id: "cancel" }, "Cancel");
   const set = el("span", { class: "quiet", id: "job-configuration" });
   const live = el("p", { class: "state" }, el("span", { class: "state", role: "status" }, state, detail), set);
-  byId("job-state").replaceChildren(live, bar, trouble, cancel);
+  const hint = el("span", { class: "quiet" }, "This page may be closed: its address brings the job back.");
+  const way = el("p", { class: "row" }, cancel, hint);
+  byId("job-state").replaceChildren(live, bar, trouble, way);
   let last = /** @type {any} */ (null);
   cancel.onclick = async () => {
     cancel.disabled = true;
     cancel.textContent = "Cancelling …";
     const job = await call(`/jobs/${id}/cancel`, { method: "POST" }).then((answer) => answer.json(), () => null);
+    cancel.textContent = "Cancel";
+    cancel.disabled = job !== null; // it ends between two windows
     if (job) draw(job);
   };
   const draw = (job) => {
@@ -49,7 +53,7 @@ function panel(id) {
     trouble.textContent = "";
     set.textContent = `${configuration(job)}, sent ${moment(job.created)}`;
     showBar(bar, job);
-    cancel.hidden = !OPEN.has(job.state);
+    way.hidden = !OPEN.has(job.state);
   };
   return { draw, say: (text) => (trouble.textContent = text), ended: () => last !== null && !OPEN.has(last.state) };
 }

@@ -43,6 +43,7 @@ async function openJob(id, signal) {
 async function openResult(job, signal) {
   const result = await fetchResult(job, signal);
   showResults(result);
+  theViewer().expect("Fetching the images …");
   byId("job-viewer").replaceChildren(theViewer().panel);
   const { images, map, disagreement, target } = await fetchPictures(result, signal);
   if (signal.aborted) return;

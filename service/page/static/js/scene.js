@@ -3,7 +3,7 @@
 import { niivue } from "./niivue.js";
 
 /** Of Okabe and Ito's palette: told apart by every kind of colour vision, and by lightness. */
-export const COLOURS = { NCR: [240, 228, 66], ED: [86, 180, 233], ET: [213, 94, 0] };
+export const COLOURS = { NCR: [213, 94, 0], ED: [86, 180, 233], ET: [240, 228, 66] };
 export const VIEWS = { all: 3, axial: 0, coronal: 1, sagittal: 2, render: 4 };
 const LEAST_DISAGREEMENT = 5; // per cent; below it nothing is painted
 
@@ -40,7 +40,7 @@ export class Scene {
   async add(name, volume, labels) {
     const image = await this.library.NVImage.loadFromUrl({ url: `${name}.nii`, name: `${name}.nii`, buffer: volume.bytes.slice(0) });
     if (labels) this.paint(image, labels, new Set());
-    if (name === "disagreement") Object.assign(image, { cal_min: LEAST_DISAGREEMENT, cal_max: 50, colormap: "viridis" });
+    if (name === "disagreement") Object.assign(image, { cal_min: LEAST_DISAGREEMENT, cal_max: 50, colormap: "plasma" });
     this.made.set(name, image);
   }
 

@@ -3,7 +3,7 @@
 import { el, facts, select } from "./dom.js";
 import { toVoxel, toWorld, valueAt } from "./nifti.js";
 import { Scene } from "./scene.js";
-import { CONTRAST_WORDS, CONTRASTS } from "./words.js";
+import { CONTRAST_SHORT, CONTRAST_WORDS, CONTRASTS } from "./words.js";
 
 const AXES = /** @type {const} */ (["left – right", "back – front", "foot – head"]);
 const NOTHING = "no label";
@@ -22,9 +22,11 @@ export class Viewer {
     this.wait = el("p", { class: "wait", role: "status" }, "Fetching the images …");
     this.side = el("p", { class: "side", id: "side" });
     this.controls = el("div", { class: "controls" });
-    this.panel = el("section", { class: "viewer", "aria-label": "Viewer" },
-      el("div", { class: "stage" }, this.canvas, this.side, this.wait), this.controls);
+    this.readout = el("div", { id: "readout", role: "status", "aria-label": "Under the crosshair" });
+    const stage = el("div", { class: "stage" }, this.canvas, this.side, this.wait);
+    this.panel = el("section", { class: "viewer", "aria-label": "Viewer" }, el("div", { class: "sight" }, stage, this.readout), this.controls);
     this.hidden = new Set();
+    this.sliders = null;
     this.opacity = 0.6;
     this.scene = null;
   }
@@ -38,7 +40,7 @@ export class Viewer {
     Object.assign(this, { images, overlays, disagreement, target, overlay: overlays[0], disagreeing: false });
     this.contrast = images.has("t1ce") ? "t1ce" : ([...images.keys()][0] ?? null);
     this.hidden.clear();
-    this.wait.hidden = false;
+    this.expect("Drawing …");
     this.scene ??= await Scene.on(this.canvas, (mm) => this.moved(mm));
     this.scene.clear();
     for (const [name, volume] of images) await this.scene.add(name, volume, null);
@@ -51,16 +53,27 @@ export class Viewer {
     this.wait.hidden = true;
   }
 
+  /** Cover what was shown before. @param {string} words what is waited for */
+  expect(words) {
+    this.sliders = null;
+    this.controls.replaceChildren();
+    this.readout.replaceChildren();
+    delete this.readout.dataset.voxel;
+    this.wait.classList.remove("failed");
+    this.wait.textContent = words;
+    this.wait.hidden = false;
+  }
+
   /** @param {string} words why there is no picture */
   fail(words) {
-    this.wait.hidden = false;
-    this.wait.textContent = words;
+    this.expect(words);
+    this.wait.classList.add("failed");
   }
 
   refresh() {
     const layers = this.contrast ? [{ name: this.contrast, opacity: 1 }] : [];
     layers.push({ name: this.overlay.name, opacity: this.disagreeing ? 0 : this.opacity });
-    if (this.disagreeing) layers.push({ name: "disagreement", opacity: this.opacity });
+    if (this.disagreeing) layers.push({ name: "disagreement", opacity: 1 });
     this.scene.show(layers);
   }
 
@@ -70,9 +83,7 @@ export class Viewer {
   }
 
   drawControls() {
-    this.readout = el("div", { id: "readout", role: "status", "aria-label": "Under the crosshair" });
-    this.controls.replaceChildren(
-      this.contrastField(), this.labelField(), ...(this.disagreement ? [this.disagreementField()] : []), this.placeField(), this.readout);
+    this.controls.replaceChildren(this.contrastField(), this.labelField(), this.placeField());
   }
 
   contrastField() {
@@ -82,7 +93,7 @@ export class Viewer {
       el("label", { class: "tick" }, el("input", {
         type: "radio", name: "contrast", value: name, checked: name === this.contrast,
         on: { change: () => { this.contrast = name; this.refresh(); } },
-      }), CONTRAST_WORDS[name]))));
+      }), CONTRAST_SHORT[name]))));
   }
 
   labelField() {
@@ -93,7 +104,7 @@ export class Viewer {
       this.slider("opacity", "Opacity", { min: 0, max: 100, value: 100 * this.opacity }, (value) => {
         this.opacity = value / 100;
         this.refresh();
-      }));
+      }), this.disagreementField());
   }
 
   overlayField() {
@@ -104,16 +115,17 @@ export class Viewer {
       this.scene.recolour(this.overlay.name, this.overlay.labels, this.hidden);
       this.refresh();
     };
-    return el("div", { class: "line" }, ...select("overlay", "Answer of", choices, { value: this.overlay.name, on: { change } }));
+    return el("div", { class: "stacked" }, ...select("overlay", "Answer of", choices, { value: this.overlay.name, on: { change } }));
   }
 
   disagreementField() {
+    if (!this.disagreement) return null;
     const change = (event) => {
       this.disagreeing = event.target.checked;
       this.refresh();
     };
-    return el("fieldset", {}, el("legend", {}, "Mirrored passes"), el("label", { class: "tick" },
-      el("input", { type: "checkbox", id: "disagreement", on: { change } }), "Show where they disagree, instead of labels"));
+    return el("label", { class: "tick" }, el("input", { type: "checkbox", id: "disagreement", on: { change } }),
+      "Instead: where mirrored passes disagree (purple 5 %, yellow 50 % and more)");
   }
 
   placeField() {
@@ -124,7 +136,7 @@ export class Viewer {
       this.scene.goTo(toWorld(map, voxel));
     }));
     AXES.forEach((_, axis) => (this.sliders[axis].querySelector("input").max = String(map.shape[this.axisOf(axis)] - 1)));
-    const views = [["all", "three planes and 3-D"], ["axial", "axial"], ["coronal", "coronal"], ["sagittal", "sagittal"], ["render", "3-D"]];
+    const views = [["all", "planes and 3-D"], ["axial", "axial"], ["coronal", "coronal"], ["sagittal", "sagittal"], ["render", "3-D"]];
     return el("fieldset", {}, el("legend", {}, "Place"),
       el("p", { class: "row" }, el("button", { type: "button", id: "largest", disabled: this.target === null, on: { click: () => this.scene.goTo(this.target) } }, "Go to the largest lesion")),
       ...this.sliders,
@@ -164,7 +176,7 @@ export class Viewer {
   }
 
   moved(mm) {
-    if (!this.readout) return;
+    if (!this.sliders) return;
     const { map, labels } = this.overlay;
     this.voxel = toVoxel(map, mm);
     this.sayside(this.scene.nv.opts.isRadiologicalConvention);

@@ -5,6 +5,9 @@ export const CONTRASTS = /** @type {const} */ (["t1", "t1ce", "t2", "flair"]);
 /** @type {Record<string, string>} */
 export const CONTRAST_WORDS = { t1: "T1", t1ce: "T1 with contrast", t2: "T2", flair: "FLAIR" };
 
+/** Where there is little room. @type {Record<string, string>} */
+export const CONTRAST_SHORT = { t1: "T1", t1ce: "T1ce", t2: "T2", flair: "FLAIR" };
+
 /** @param {number|null|undefined} value @param {number} digits */
 export const fixed = (value, digits = 1) =>
   value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits);
