@@ -56,6 +56,7 @@ def open_database(url: str) -> sa.Engine:
         pool_size=_POOL_SIZE,
         max_overflow=0,
         pool_pre_ping=True,
+        connect_args={"client_encoding": "utf8"},  # of SQL_ASCII the driver would give bytes
     )
 
 

@@ -52,20 +52,31 @@ class JobStore:
         """Make what is missing; tables of another version are left as they are.
 
         Raises:
-            OptionError: the tables are of another version.
+            OptionError: the tables are of another version, or the database cannot be reached, read
+                and written, or does not hold every letter.
         """
-        with self.engine.begin() as connection:
-            if self.engine.dialect.name == "postgresql":  # two processes may start at once
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(731946)"))
-            schema.create(connection, checkfirst=True)
-            found = connection.execute(sa.select(schema.c.version)).scalar()
-            if found not in (None, SCHEMA_VERSION):
-                raise _of_another_version(found)
-            metadata.create_all(connection)
-            for index in jobs.indexes:  # an older release made the table with fewer
-                index.create(connection, checkfirst=True)
-            if found is None:
-                connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+        try:
+            with self.engine.begin() as connection:
+                self._make_tables(connection)
+        except sa.exc.DBAPIError as error:
+            raise _not_usable(error) from error
+
+    def _make_tables(self, connection: sa.Connection) -> None:
+        if self.engine.dialect.name == "postgresql":
+            encoding = connection.execute(sa.text("SHOW server_encoding")).scalar_one()
+            if encoding != "UTF8":  # the engine of the queue cannot speak with it
+                raise _of_another_encoding(encoding)
+            # two processes may start at once
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(731946)"))
+        schema.create(connection, checkfirst=True)
+        found = connection.execute(sa.select(schema.c.version)).scalar()
+        if found not in (None, SCHEMA_VERSION):
+            raise _of_another_version(found)
+        metadata.create_all(connection)
+        for index in jobs.indexes:  # an older release made the table with fewer
+            index.create(connection, checkfirst=True)
+        if found is None:
+            connection.execute(schema.insert().values(version=SCHEMA_VERSION))
 
     # callers
 
@@ -396,4 +407,23 @@ def _of_another_version(found: int) -> OptionError:
         expected=f"job tables of version {SCHEMA_VERSION}",
         got=f"a database whose job tables are of version {found}",
         way_out="Use the release that made them, or an empty database (docs/upgrade.md).",
+    )
+
+
+def _of_another_encoding(found: str) -> OptionError:
+    return OptionError(
+        "SEGMAMBA_JOBS_URL",
+        expected="a PostgreSQL database in UTF8",
+        got=f"one in {found}",
+        way_out="Make one: CREATE DATABASE segmamba ENCODING 'UTF8' TEMPLATE template0.",
+    )
+
+
+def _not_usable(error: sa.exc.DBAPIError) -> OptionError:
+    said = str(error.orig).strip().splitlines()  # a driver names host and user, never the password
+    return OptionError(
+        "SEGMAMBA_JOBS_URL",
+        expected="a job database that can be reached, read and written",
+        got=f"an error: {said[0] if said else type(error.orig).__name__}",
+        way_out="Start it, or mend its URL or rights (docs/how-to/serve.md).",
     )

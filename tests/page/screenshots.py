@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import httpx
 from PIL import Image
 
+from model_core.phantom import write_phantom
+from model_core.types import CONTRASTS
+from tests.dicom_studies import write_study
 from tests.page import steps
 from tests.page.conftest import FLAGS
 from tests.page.site import chromium
@@ -96,13 +101,56 @@ def of_a_comparison(page: Page) -> None:
     take(page, "compare", whole=True)
 
 
+def of_other_studies(page: Page, folder: Path) -> None:
+    """Three images where four are needed; series of a scanner."""
+    write_phantom(folder / "small", shape=(64, 64, 48))
+    page.goto("/")
+    images = sorted((folder / "small").glob("*_t*.nii.gz"))
+    page.locator("#files").set_input_files([str(image) for image in images])
+    page.locator("#found-facts li").first.wait_for()
+    take(page, "missing", whole=True)
+    page.goto("/?")
+    write_study(folder / "dicom")
+    page.locator("#folder").set_input_files(str(folder / "dicom"))
+    page.locator("#run:enabled").wait_for()
+    take(page, "series", whole=True)
+
+
+def of_other_ends(page: Page, client: httpx.Client, folder: Path) -> None:
+    """Waiting, cancelled, failed, and asked for a key."""
+
+    def send(content: dict[str, bytes], **options: str) -> str:
+        files = [(name, (name, one)) for name, one in content.items()]
+        return str(client.post("/jobs", files=files, data=options).raise_for_status().json()["id"])
+
+    (case,) = {path.name.rsplit("_", 1)[0] for path in (folder / "small").glob("*_flair.nii.gz")}
+    study = {c: (folder / "small" / f"{case}_{c}.nii.gz").read_bytes() for c in CONTRASTS}
+    ahead, waiting = (send(study, tta="full", cache="false") for _ in range(2))
+    page.goto(f"/#job={waiting}")
+    page.get_by_text("1st in the queue").wait_for()
+    take(page, "queued")
+    page.locator("#cancel").click()
+    steps.wait_for(page, "cancelled")
+    take(page, "cancelled")
+    client.post(f"/jobs/{ahead}/cancel").raise_for_status()
+    page.goto(f"/#job={send(dict.fromkeys(CONTRASTS, b'no image' * 50))}")
+    steps.wait_for(page, "failed")
+    take(page, "failed")
+    page.evaluate("document.getElementById('key-dialog').showModal()")
+    take(page, "key")
+
+
 def main() -> None:
     """Take all of them."""
     from playwright.sync_api import sync_playwright
 
     address = sys.argv[1]
     steps.LONG = PATIENCE
-    with sync_playwright() as playwright:
+    with (
+        sync_playwright() as playwright,
+        httpx.Client(base_url=address, timeout=60) as client,
+        tempfile.TemporaryDirectory() as made,
+    ):
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         page = open_page(browser, address, "/")
         job = of_a_study(page)
@@ -111,6 +159,8 @@ def main() -> None:
         page.goto("/docs")
         page.locator("#routes details").first.wait_for()
         take(page, "docs")
+        of_other_studies(page, Path(made))
+        of_other_ends(page, client, Path(made))
         browser.close()
 
 

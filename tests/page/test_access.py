@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.page.conftest import HINT, watched
-from tests.page.site import Site
+from tests.page.site import FAST, OTHER, Site
 from tests.page.steps import choose, wait_for, wait_for_picture
 
 if TYPE_CHECKING:
@@ -32,8 +32,21 @@ def complaints(page: Page) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def compared(site: Site) -> str:
+    """The token of a comparison of two models."""
+    batch = f"cmp-{7:016x}"
+    files = [(name, (name, path.read_bytes())) for name, path in site.images.items()]
+    for model in (FAST, OTHER):
+        options = {"model": model, "batch": batch, "images": "true"}
+        site.client.post("/jobs", files=files, data=options).raise_for_status()
+    return batch
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Browser, site: Site, done: str, colours: str) -> None:
+def test_axe_finds_nothing_serious(
+    browser: Browser, site: Site, done: str, compared: str, colours: str
+) -> None:
     with watched(browser, site, color_scheme=colours) as page:
         page.goto("/")
         assert page.locator("html").get_attribute("data-theme") == colours
@@ -43,6 +56,9 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Site, done: str, colo
         page.locator("#recent table").wait_for()
         assert complaints(page) == []
         page.goto(f"/#job={done}")
+        wait_for_picture(page)
+        assert complaints(page) == []
+        page.goto(f"/#batch={compared}")
         wait_for_picture(page)
         assert complaints(page) == []
         page.goto("/docs")

@@ -56,7 +56,8 @@ class Cluster:
         if self._user is not None:
             _open_the_way(folder)
             shutil.chown(folder, self._user)
-        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", "tester", "--no-sync")
+        letters = ("-E", "UTF8", "--no-locale")
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", "tester", "-N", *letters)
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -68,11 +69,12 @@ class Cluster:
         """Stop; ``immediate`` is what a crash looks like to everybody else."""
         self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
 
-    def new_database(self) -> str:
+    def new_database(self, encoding: str = "UTF8") -> str:
         """The URL of an empty database."""
         name = f"jobs_{uuid4().hex}"
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(made)  # type: ignore[arg-type]
         return self._url(name)
 
     def _url(self, database: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from service.jobs.database import UNREACHABLE, asked_again, file_system_of, open
 from service.jobs.records import NewJob
 from service.jobs.store import JobStore
 from service.settings import Settings
+from tests.service.jobs.postgres import Cluster
+from tests.service.servers import COMMAND
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "ceph"])
@@ -149,3 +152,39 @@ def test_an_end_that_is_written_twice_counts_and_another_attempts_does_not(tmp_p
     assert not store.complete("a", 2, {"answer": 2}, 0)
     assert not store.fail("a", 1, {"title": "No"})
     store.engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.sqlite"
+    file.write_bytes(b"something else\n" * 100)
+    with pytest.raises(OptionError, match="not a database"):
+        JobStore(open_database(f"sqlite:///{file}")).create_tables()
+    assert file.read_bytes() == b"something else\n" * 100
+
+
+def test_a_server_that_is_not_there_is_said_without_the_password() -> None:
+    url = "postgresql://nobody:sesame@127.0.0.1:1/jobs"
+    with pytest.raises(OptionError, match="Connection refused") as refused:
+        JobStore(open_database(url)).create_tables()
+    assert refused.value.argument == "SEGMAMBA_JOBS_URL"
+    assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_letter_is_refused(
+    cluster: Cluster, encoding: str
+) -> None:
+    store = JobStore(open_database(cluster.new_database(encoding)))
+    with pytest.raises(OptionError, match=f"got one in {encoding}.*ENCODING 'UTF8'"):
+        store.create_tables()
+    store.engine.dispose()
+
+
+def test_serve_ends_with_one_line(tmp_path: Path) -> None:
+    command = [*COMMAND, "serve", "--port", "0"]
+    nowhere = ["--jobs-url", "postgresql://nobody@127.0.0.1:1/jobs", "--data-dir", str(tmp_path)]
+    said = subprocess.run([*command, *nowhere], capture_output=True, text=True, timeout=120)
+    assert said.returncode == 2
+    assert said.stderr.startswith("error: SEGMAMBA_JOBS_URL: expected a job database that can be")
+    assert len(said.stderr.splitlines()) == 1
