@@ -96,7 +96,7 @@ CMD ["train", "--help"]
 FROM ${CUDA_IMAGE} AS gpu-packages
 ARG MAMBA_SSM=https://github.com/state-spaces/mamba/releases/download/v2.3.2.post1/mamba_ssm-2.3.2.post1%2Bcu12torch2.10cxx11abiTRUE-cp312-cp312-linux_x86_64.whl
 ARG CAUSAL_CONV1D=https://github.com/Dao-AILab/causal-conv1d/releases/download/v1.6.2.post1/causal_conv1d-1.6.2.post1%2Bcu12torch2.10cxx11abiTRUE-cp312-cp312-linux_x86_64.whl
-RUN apt-get update && apt-get install -y --no-install-recommends python3.12-venv \
+RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=requirements /requirements /requirements
 COPY docker/packages.sh docker/sbom.txt docker/gpu.txt /build/
@@ -110,7 +110,7 @@ RUN /build/packages.sh -c /requirements/without-torch.txt -c /build/gpu.txt \
 
 
 FROM ${CUDA_IMAGE} AS gpu
-RUN apt-get update && apt-get install -y --no-install-recommends python3.12 tini \
+RUN apt-get update && apt-get install -y --no-install-recommends python3 tini \
     && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt /var/cache/ldconfig/aux-cache \
     && groupadd -g 10001 segmamba \
     && useradd -u 10001 -g 10001 -M -d /tmp -s /usr/sbin/nologin segmamba \

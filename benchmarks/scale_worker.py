@@ -51,7 +51,7 @@ class WaitingSegmenter:
 
     def __init__(self, card: ModelCard, truth: Path, seconds: Path) -> None:
         self.card, self._seconds = card, seconds
-        self._labels, _ = read_label_map(truth.read_bytes(), argument="truth")
+        self._labels, _ = read_label_map(truth, argument="truth")
 
     def warm_up(self) -> float:
         """Nothing is to be warmed up."""

@@ -60,4 +60,10 @@ while :; do
     kill -0 "$child" 2>/dev/null || break # else the wait was ended by the signal, not by the child
 done
 [ "$status" -eq 0 ] || exit "$status"
-[ ! -e "$run/bundle/card.json" ] || publish
+if [ -e "$run/bundle/card.json" ]; then
+    publish
+else
+    echo "Nothing was put among the models: $run has no bundle of its own."
+    ! ls "$run"/fold_*/bundle/card.json 2>/dev/null ||
+        echo "To serve one of these: segmamba models add $run/fold_K/bundle --to ${SEGMAMBA_MODELS%%:*}"
+fi

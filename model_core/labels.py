@@ -90,9 +90,8 @@ def from_scheme(
 ) -> LabelArray:
     """The numbering of a file as internal labels: a new uint8 array.
 
-    Without a `scheme` it is told by the values: a 4 means ``brats2021``, a 3 ``brats2023``.
-    Neither means the same in both. Both together are refused: that is no BraTS glioma numbering
-    up to 2023, and in BraTS 2024 the value 4 is the resection cavity, not tumour.
+    Without a `scheme` only values on which all schemes agree are taken (0, 1, 2): a 4 is ET in
+    BraTS 2021 and the resection cavity in BraTS 2024, a 3 is ET or another data set's label.
     Any numeric dtype is taken as long as every value is a whole number.
 
     Args:
@@ -101,14 +100,16 @@ def from_scheme(
         argument: the field to name in an error.
 
     Raises:
-        ImageError: a value that the numbering does not have; the message names the values.
+        ImageError: a value that the numbering does not have, or that needs one; the message names
+            the values.
         OptionError: `scheme` is not one of `LABEL_SCHEMES`.
     """
     if scheme is not None:
         _require_scheme(scheme)
     labels, present = _whole_numbers(values, argument)
     if scheme is None:
-        scheme = _detect_scheme(present, argument)
+        _require_declared(present, argument)
+        scheme = "brats2023"  # as good as any: only what all of them share is there
     allowed = {0, int(Label.NCR), int(Label.ED), _ET_VALUE[scheme]}
     if present - allowed:
         raise _bad_values(argument, sorted(present - allowed), scheme)
@@ -324,16 +325,19 @@ def _present(labels: LabelArray) -> frozenset[int]:
     return frozenset(int(value) for value in np.flatnonzero(found))
 
 
-def _detect_scheme(present: set[int], argument: str) -> LabelScheme:
-    if {3, 4} <= present:
+def _require_declared(present: set[int], argument: str) -> None:
+    """Refuse values that mean something else in another numbering."""
+    unclear = sorted(present & set(_ET_VALUE.values()))
+    if unclear:
+        got = "both 3 and 4" if len(unclear) > 1 else f"the value {unclear[0]}"
         raise ImageError(
             argument,
-            expected="the BraTS 2021 values 0, 1, 2, 4 or the BraTS 2023 values 0, 1, 2, 3",
-            got="both 3 and 4",
-            way_out="In BraTS 2024 the value 4 is the resection cavity: set it to 0 (or to the "
-            "label you want it counted as) before handing the map over.",
+            expected="a map that declares how it numbers enhancing tumour",
+            got=f"{got}, and no declaration",
+            way_out="Name the scheme (--scheme, where the command has it), or the file as BraTS "
+            "does: CASE_seg.nii.gz if ET is 4 (BraTS 2021), CASE-seg.nii.gz if it is 3 (2023). In "
+            "BraTS 2024 the value 4 is the resection cavity: set it to 0 first.",
         )
-    return "brats2021" if 4 in present else "brats2023"
 
 
 def _bad_values(argument: str, values: list[int], scheme: LabelScheme) -> ImageError:

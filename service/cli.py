@@ -225,7 +225,11 @@ def _supervise(settings: Settings) -> int:
     engine = JobEngine(settings.database_url)
     for old in settings.metrics_folder.glob("*.db"):
         old.unlink()  # of processes that are gone; counters begin anew, as scrapers expect
-    supervisor = Supervisor(engine.store, grace_seconds=settings.grace_seconds)
+    supervisor = Supervisor(
+        engine.store,
+        grace_seconds=settings.grace_seconds,
+        silence_seconds=settings.silence_seconds,
+    )
     # opened here, so that the port stays and callers wait while a killed API is replaced
     with listen(settings.host, settings.port) as listener:
         _announce(listener)

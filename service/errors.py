@@ -25,7 +25,7 @@
             ├── QueueFullError      as many jobs wait as may                                429
             ├── TooManyRequestsError  more requests than the caller may make                429
             │   └── TooManyJobsError  more open jobs than the caller may have               429
-            ├── StorageFullError    no room for the images                                  507
+            ├── StorageFullError    no room for a job's files                                507
             ├── AuthUnavailableError  it cannot be told now whether a credential is good
             ├── NotReadyError       no model is loaded and warmed up yet
             └── ShuttingDownError   the process is going away
@@ -143,7 +143,13 @@ class AuthUnavailableError(UnavailableError):
 
 
 class StorageFullError(UnavailableError):
-    """The disk that holds the jobs' files is nearly full."""
+    """The disk that holds the jobs' files is full, or nearly so."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The disk that holds the jobs' files has no room. Send the study again later.",
+            retry_after=600,
+        )
 
 
 class NotFinishedError(UnavailableError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class _Sink:
         return SpooledImage(path=self.path, sha256=self._hash.hexdigest(), size=self.size)
 
     def discard(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from model_core.types import Contrast
 from service.form import SegmentForm
@@ -16,15 +16,16 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.reading import StudyReader
 
-_AT_ONCE: Final = 2
-
 
 class Inspector:
-    """Starts its fork server at the first question, as many services are never asked one."""
+    """Starts its fork server at the first question, as many services are never asked one.
+
+    One study is open at a time: the process that opens it is what the API needs memory for.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._turns = threading.BoundedSemaphore(_AT_ONCE)
+        self._turn = threading.Lock()
         self._starting = threading.Lock()
         self._reader: StudyReader | None = None
 
@@ -40,7 +41,7 @@ class Inspector:
         """
         from service.reading import DicomFiles
 
-        with self._turns:
+        with self._turn:
             if form.dicom is None:
                 images = {contrast: image.path for contrast, image in form.images.items()}
                 return self._here().inspect(images)

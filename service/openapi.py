@@ -57,6 +57,7 @@ OF_A_RUN: Final = (
     "worker-lost",
     "cancelled",
     "out-of-memory",
+    "storage-full",
 )
 """Causes why a job fails."""
 

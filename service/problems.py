@@ -8,6 +8,7 @@ never carries a file name, a path or text from an image's header.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ logger = logging.getLogger("service")
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's number; no one is left to read the answer
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _BACK_SOON: Final = {"Retry-After": "5"}
 """From what restarts or is restarted."""
 
@@ -131,7 +133,7 @@ PROBLEM_TABLE: Final[dict[type[BaseException], ProblemKind]] = {
         cause="auth-unavailable", status=503, title="Credentials cannot be checked"
     ),
     StorageFullError: ProblemKind(
-        cause="storage-full", status=507, title="There is no room for the images"
+        cause="storage-full", status=507, title="There is no room for the job's files"
     ),
     StorageQuotaError: ProblemKind(
         cause="storage-quota", status=507, title="The caller's share of the storage is full"
@@ -238,9 +240,10 @@ def problem_kind(error: BaseException) -> ProblemKind:
 
 def problem_document(error: BaseException) -> dict[str, Any]:
     """The problem as plain JSON, as a job keeps it; a fault of ours is logged, not told."""
+    fault, error = error, _told_apart(error)
     kind = problem_kind(error)
-    if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, UnavailableError):
-        logger.error("request failed", extra={"cause": kind.cause, **describe_exception(error)})
+    if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(fault, UnavailableError):
+        logger.error("request failed", extra={"cause": kind.cause, **describe_exception(fault)})
     detail = str(error) if kind.public else "The service's log has the cause under this id."
     problem = Problem(
         type=kind.type,
@@ -255,9 +258,10 @@ def problem_document(error: BaseException) -> dict[str, Any]:
 
 def problem_response(error: BaseException) -> Response:
     """The one answer to any exception raised while serving a request."""
+    document, error = problem_document(error), _told_apart(error)
     later = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
     headers = {**problem_kind(error).headers, **later}
-    return answer_problem(problem_document(error), headers=headers)
+    return answer_problem(document, headers=headers)
 
 
 def answer_problem(
@@ -277,6 +281,13 @@ def answer_problem(
 def answer_failed(problem: Mapping[str, Any], job_id: str) -> Response:
     """The problem that a job ended with, as the answer to this request."""
     return answer_problem({**problem, "request_id": current_request_id(), "job": job_id})
+
+
+def _told_apart(error: BaseException) -> BaseException:
+    """What the system says where the disk is full, in the words of our own error."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return StorageFullError()
+    return error
 
 
 def _parts(error: BaseException) -> dict[str, str]:

@@ -18,17 +18,23 @@ from service.errors import (
     NotReadyError,
     QueueFullError,
     ShuttingDownError,
-    StorageFullError,
 )
 from service.form import SegmentForm
 from service.housekeeping import Housekeeping
 from service.inspector import Inspector
 from service.jobs.blobs import BlobStore
 from service.jobs.database import UNREACHABLE
-from service.jobs.engine import FullQueueError, JobEngine, ReusedKeyError, Submitted
+from service.jobs.engine import (
+    FullQueueError,
+    JobEngine,
+    ReusedKeyError,
+    Submitted,
+    id_of,
+)
 from service.jobs.records import Job, NewJob, Worker
 from service.jobs.watch import Watch
 from service.metrics import ServiceMetrics
+from service.room import Room
 from service.settings import MEBIBYTE, Settings
 from service.study_jobs import forget_inputs, keep_inputs
 
@@ -57,6 +63,7 @@ class Service:
         settings = self.settings
         self.engine = JobEngine(settings.database_url, queue_limit=settings.queue_size)
         self.blobs = BlobStore(settings.storage_url, settings.spool)
+        self.room = Room(self.blobs.free_bytes, MEBIBYTE * settings.min_free_mb)
         self.watch = Watch(self.engine.store)
         self.housekeeping = Housekeeping(
             self.engine, self.blobs, keep_seconds=3600 * settings.keep_hours
@@ -121,25 +128,26 @@ class Service:
             retry_after=_RETRY_WHILE_WARMING,
         )
 
-    def admit(self, caller: Principal) -> None:
+    def admit(self, caller: Principal, key: str | None = None) -> None:
         """Refuse before the body is read what could not be taken afterwards.
+
+        Args:
+            caller: who sends it.
+            key: the idempotency key; a job that it has made already is no further one.
 
         Raises:
             ShuttingDownError: the process is going away.
             QueueFullError: as many jobs wait as may.
-            StorageFullError: the disk has no room for another study.
-            TooManyJobsError: the caller has as many open jobs as it may, or keeps too much.
+            TooManyJobsError: the caller has as many open jobs as it may.
+            StorageQuotaError: the caller keeps too much.
         """
         if self.draining:
             raise ShuttingDownError("The service is shutting down. Try again.", retry_after=5)
+        if self._has_made(caller, key):
+            return
         waiting = self.engine.count("queued")
         if waiting >= self.settings.queue_size:
             raise self._queue_full(waiting)
-        if self.blobs.free_bytes() < MEBIBYTE * self.settings.min_free_mb:
-            raise StorageFullError(
-                "The disk that holds waiting studies is nearly full. Try again later.",
-                retry_after=LONGEST_RETRY,
-            )
         self._check_quota(caller, 0)
 
     def submit(self, form: SegmentForm, new: NewJob, caller: Principal) -> Submitted:
@@ -148,8 +156,10 @@ class Service:
         Raises:
             QueueFullError: as many jobs wait as may.
             KeyReusedError: the idempotency key belongs to another request.
+            TooManyJobsError, StorageQuotaError: as `admit`.
         """
-        self._check_quota(caller, form.size)
+        if not self._has_made(caller, new.idempotency_key):
+            self._check_quota(caller, form.size)
         unneeded = True
         try:
             keep_inputs(self.blobs, form, new)
@@ -182,8 +192,15 @@ class Service:
 
     def forget(self, job: Job) -> None:
         """Delete an ended job with its files."""
-        self.housekeeping.forget(job)
         self.engine.forget(job)
+        self.housekeeping.forget(job)
+
+    def _has_made(self, caller: Principal, key: str | None) -> bool:
+        """Whether there is a job of the caller that came with this idempotency key."""
+        if key is None:
+            return False
+        asked = NewJob(owner=caller.id, spec={}, idempotency_key=key)
+        return self.engine.get(id_of(asked), caller.id) is not None
 
     def _check_quota(self, caller: Principal, incoming: int) -> None:
         if caller.limits == Limits():

@@ -1,8 +1,8 @@
 """The API and its workers as children of one small process: started, watched, replaced, ended.
 
 A worker that dies is marked dead at once, with the cause, so that its job is begun again without
-waiting for its silence; then another one takes its place, later and later if that dies too. If the
-API ends for good, so does everything.
+waiting for its silence; then another one takes its place, later and later if that dies too. One
+that lives and gives no sign of life is killed, and replaced likewise.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from service.jobs.executor import HUNG_EXIT
 from service.jobs.records import NO_PROGRESS
 from service.jobs.store import JobStore
 from service.parent import PARENT_VARIABLE
+from service.pulse import PULSE_VARIABLE, Pulse
 
 logger = logging.getLogger("service.supervisor")
 
@@ -46,6 +47,8 @@ class Child:
     takes_jobs: bool
     pass_on: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    pulse: Pulse | None = None
+    given_up: bool = False
     worker_id: str = ""
     started: float = 0.0
     pause: float = _FIRST_PAUSE
@@ -58,10 +61,11 @@ class Supervisor:
     Args:
         store: where a worker's death is told.
         grace_seconds: how long children may take to leave.
+        silence_seconds: without a sign of life after which a worker is killed.
     """
 
-    def __init__(self, store: JobStore, *, grace_seconds: float) -> None:
-        self._store, self._grace = store, grace_seconds
+    def __init__(self, store: JobStore, *, grace_seconds: float, silence_seconds: float) -> None:
+        self._store, self._grace, self._silence = store, grace_seconds, silence_seconds
         self._children: list[Child] = []
         self._signals = 0
 
@@ -104,27 +108,50 @@ class Supervisor:
             return
         status = child.process.poll()
         if status is None:
+            self._listen(child)
             return
-        cause = describe_end(status)
-        logger.warning("a process ended", extra={"child": child.name, "cause": cause})
-        child.process = None
-        if child.takes_jobs:
-            self._tell(child.worker_id, cause)
+        self._clear(child, "no sign of life" if child.given_up else describe_end(status))
         steady = status == 0 or time.monotonic() - child.started > _STEADY_SECONDS
         child.pause = _FIRST_PAUSE if steady else min(_LONGEST_PAUSE, 2 * child.pause)
         child.due = time.monotonic() + (0 if status == 0 else child.pause)
 
+    def _listen(self, child: Child) -> None:
+        """Kill a worker that is silent: what holds up all its threads may never end."""
+        if child.pulse is None or child.pulse.silence() <= self._silence:
+            return
+        if not child.given_up:
+            logger.error("a worker gives no sign of life: killed", extra={"child": child.name})
+        child.given_up = True
+        _send(child, signal.SIGKILL)
+
+    def _clear(self, child: Child, cause: str) -> None:
+        """A process has ended."""
+        logger.warning("a process ended", extra={"child": child.name, "cause": cause})
+        child.process = None
+        if child.pulse is not None:
+            child.pulse.close()
+            child.pulse = None
+        if child.takes_jobs:
+            self._tell(child.worker_id, cause)
+
     def _start(self, child: Child) -> None:
         child.worker_id = f"{child.name}-{os.getpid()}-{uuid4().hex[:8]}"
         own = {PARENT_VARIABLE: str(os.getpid())}
+        pass_on = child.pass_on
+        child.given_up = False
         if child.takes_jobs:
+            child.pulse = Pulse()
+            pass_on = (*pass_on, child.pulse.given)
             own[WORKER_ID_VARIABLE] = child.worker_id
+            own[PULSE_VARIABLE] = str(child.pulse.given)
         child.process = subprocess.Popen(  # noqa: S603 - our own command line
             child.arguments,
             env={**os.environ, **own},
-            pass_fds=child.pass_on,
+            pass_fds=pass_on,
             start_new_session=True,  # Ctrl+C is for this process, which then asks them
         )
+        if child.pulse is not None:
+            child.pulse.handed_over()
         child.started = time.monotonic()
 
     def _tell(self, worker_id: str, cause: str) -> None:

@@ -105,6 +105,13 @@ def _boundary(request: Request) -> bytes:
     return parameters[b"boundary"]
 
 
+def announced_bytes(request: Request, limits: UploadLimits) -> int:
+    """The bytes that a body may bring: as many as it says, or as are taken."""
+    declared = request.headers.get("content-length", "")
+    most = limits.body_bytes + FRAMING_BYTES
+    return min(int(declared), most) if declared.isdecimal() else most
+
+
 def _check_declared_length(request: Request, limits: UploadLimits) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.body_bytes + FRAMING_BYTES:

@@ -22,7 +22,7 @@ HEAVY = {"torch", "monai"}
 
 TRAINING_WORDS = (
     "training.task", "training.config", "training.recipes", "training.naming",
-    "training.region_rules",
+    "training.region_rules", "training.faults",
 )  # fmt: skip
 
 # room -> what it may import of this project, itself and the shared words aside
@@ -86,6 +86,7 @@ ALLOWED = {
     "training": {"model_core"},
     "training.task": {"model_core"},
     "training.naming": set(),
+    "training.faults": {"model_core"},
     "training.region_rules": {"model_core.postprocess", "training.task"},
     "training.config": {"model_core", "training.region_rules", "training.task"},
     "training.recipes": {"training.config", "training.task"},

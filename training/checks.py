@@ -16,6 +16,7 @@ from training.card import why_no_bundle
 from training.config import TrainConfig
 from training.data.dataset import CaseFiles, Dataset
 from training.data.described import PICTURES
+from training.faults import NotNowError
 from training.request import RunRequest
 
 
@@ -95,7 +96,7 @@ def _check_device(wanted: str) -> None:
         ) from error
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise OptionError(
+        raise NotNowError(
             "device",
             expected=f"one of the {count} CUDA devices that are here",
             got=repr(wanted),

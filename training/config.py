@@ -25,6 +25,7 @@ from training.task import BRATS, Task
 NetworkName = Literal["segmamba", "segmamba-brtm", "lightm-unet"]
 Arithmetic = Literal["auto", "float32", "bfloat16", "float16"]
 Optimiser = Literal["adamw", "adam", "sgd"]
+Decay = Literal["matrices", "all"]
 Schedule = Literal["cosine", "poly"]
 Loss = Literal["dice-ce", "ce"]
 Normalisation = Literal["zscore-nonzero", "zscore-brain", "zscore-box", "ct", "none"]
@@ -153,6 +154,8 @@ class TrainConfig:
     """Where the cosine ends; the polynomial ends at 0."""
     warmup_steps: int = 50
     weight_decay: float = 1e-5
+    decay: Decay = "matrices"
+    """What `weight_decay` acts on: matrices and kernels, or all weights, biases and norms too."""
     clip_norm: float = 5.0
     ema_decay: float = 0.995
     patience: int | None = None

@@ -107,8 +107,12 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe(job: Job) -> None:
-    """Write what the run is; ``config.json`` last, for with it the run exists."""
+    """Write what the run is; ``config.json`` last, for with it the run exists.
+
+    The record of an earlier end goes before: an end belongs to the config that it was reached with.
+    """
     if is_first():
+        job.folder.reopen()
         write_json(job.folder.path / "dataset.json", dataset_facts(job.dataset))
         write_json(job.folder.split, job.split.to_json())
         if job.plan is not None:

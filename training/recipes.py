@@ -74,9 +74,9 @@ def paper_segmamba() -> TrainConfig:
     """SegMamba V1 as its authors train it: 1000 epochs of 250 steps, SGD, cross-entropy alone.
 
     Source: the training script released with Xing et al., "SegMamba" (MICCAI 2024): patch 128³,
-    batch 2, SGD 1e-2 with Nesterov momentum 0.99, weight decay 3e-5, polynomial decay 0.9, fp16
-    with a scaler, clipping at 12, a third of the patches on foreground, z-score over the cropped
-    box. The authors keep no average of the weights; ``ema_decay=0`` is that.
+    batch 2, SGD 1e-2 with Nesterov momentum 0.99, weight decay 3e-5 on all weights, polynomial
+    decay 0.9, fp16 with a scaler, clipping at 12, a third of the patches on foreground, z-score
+    over the cropped box. The authors keep no average of the weights; ``ema_decay=0`` is that.
     """
     return dataclasses.replace(
         published_segmamba(),
@@ -90,6 +90,7 @@ def paper_segmamba() -> TrainConfig:
         schedule="poly",
         warmup_steps=0,
         weight_decay=3e-5,
+        decay="all",
         clip_norm=12.0,
         ema_decay=0.0,
         foreground_share=1 / 3,
@@ -127,9 +128,9 @@ def brtm_segmamba() -> TrainConfig:
 def lightm_unet_3d() -> TrainConfig:
     """LightM-UNet 3D as in the trainer released with it, on any data set.
 
-    Source: ``nnUNetTrainerLightMUNet``: Adam 1e-4, weight decay 1e-5, polynomial decay 0.9,
-    clipping at 12, no mixed precision, Dice + cross-entropy, no deep supervision, nnU-Net's
-    augmentation and a third of the patches on foreground. Patch and batch are the plan's.
+    Source: ``nnUNetTrainerLightMUNet``: Adam 1e-4, weight decay 1e-5 on all weights, polynomial
+    decay 0.9, clipping at 12, no mixed precision, Dice + cross-entropy, no deep supervision,
+    nnU-Net's augmentation and a third of the patches on foreground. Patch and batch are the plan's.
     """
     return TrainConfig(
         recipe="lightm-unet-3d",
@@ -143,6 +144,7 @@ def lightm_unet_3d() -> TrainConfig:
         schedule="poly",
         warmup_steps=0,
         weight_decay=1e-5,
+        decay="all",
         clip_norm=12.0,
         ema_decay=0.0,
         foreground_share=1 / 3,

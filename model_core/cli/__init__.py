@@ -30,6 +30,15 @@ def say_error(message: str) -> None:
     err().print(Text(f"error: {' '.join(message.split())}", style="bold red"), soft_wrap=True)
 
 
+def say_fault(error: Exception) -> None:
+    """An expected error as such a line; of the system's, what it says of which file."""
+    if isinstance(error, OSError):
+        subject = f": {error.filename}" if error.filename else ""
+        say_error(f"{error.strerror or error}{subject}")
+    else:
+        say_error(str(error))
+
+
 def say_warning(message: str) -> None:
     """One yellow line on stderr."""
     err().print(Text(f"warning: {' '.join(message.split())}", style="yellow"), soft_wrap=True)

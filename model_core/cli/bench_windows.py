@@ -15,7 +15,7 @@ from model_core.cli.bench_steps import Figure, Measured, Step, timed
 from model_core.inference.device import copied_to_cpu
 from model_core.inference.graphs import WARM_UP
 from model_core.networks import build_network
-from model_core.ops import Backend, use_backend
+from model_core.ops import Backend, best_backend, use_backend
 from model_core.precision import Precision
 
 TOLERANCE: Final = 1e-2
@@ -51,7 +51,7 @@ class Subject:
     @cached_property
     def truth(self) -> Tensor:
         """Logits in float32 on the CPU, by its own best backend."""
-        with torch.inference_mode():
+        with torch.inference_mode(), use_backend(best_backend("cpu")):
             logits: Tensor = copied_to_cpu(self.network)(self.window.cpu())
         return logits
 

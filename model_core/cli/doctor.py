@@ -188,7 +188,7 @@ def _examine_backends(findings: Findings) -> None:
     from model_core import ops
 
     findings.backends = {str(name): state for name, state in ops.available_backends().items()}
-    for device in ["cpu", *(["cuda"] if findings.gpus else [])]:
+    for device in _devices_asked(findings):
         try:
             findings.selected[device] = str(ops.resolve_backend(device))
         except SegMambaError as error:
@@ -197,6 +197,14 @@ def _examine_backends(findings: Findings) -> None:
         if state == "available":
             _check(findings, name)
     _advise_backends(findings)
+
+
+def _devices_asked(findings: Findings) -> list[str]:
+    """The CPU and the GPU; the GPU alone where a scan was named that serves nothing else."""
+    from model_core.ops.backends import CUDA_KERNELS, chosen_name
+
+    gpu = ["cuda"] if findings.gpus else []
+    return gpu if gpu and chosen_name() in CUDA_KERNELS else ["cpu", *gpu]
 
 
 def _check(findings: Findings, name: str) -> None:

@@ -26,6 +26,7 @@ from model_core.cli.score_tables import (
     region_table,
 )
 from model_core.errors import InputError, OptionError
+from model_core.imaging.declared import declared_scheme
 from model_core.imaging.nifti import read_nifti
 from model_core.imaging.volume import Volume
 from model_core.labels import from_scheme
@@ -66,8 +67,9 @@ def evaluate(
         typer.Option(
             "--scheme",
             "--label-scheme",
-            help="How the files number enhancing tumour: 4 (brats2021) or 3 (brats2023). "
-            "auto tells it from the values of each file.",
+            help="How the files number enhancing tumour: 4 (brats2021) or 3 (brats2023). auto: as "
+            "each file declares, by its header or its name; a prediction that declares nothing "
+            "is numbered as its truth.",
         ),
     ] = "auto",
     dataset_json: Annotated[
@@ -153,10 +155,11 @@ def _score(pair: Pair, labels: SchemeChoice | LabelSet, place: str) -> CaseMetri
             truth.spacing_mm,
             rules=PLAIN_RULES,
         )
-    numbering = None if labels == "auto" else labels
+    its = declared_scheme(pair.truth) if labels == "auto" else labels
+    own = declared_scheme(pair.prediction) or its if labels == "auto" else labels
     return evaluate_case(
-        from_scheme(prediction.array, numbering, argument=mine),
-        from_scheme(truth.array, numbering, argument=theirs),
+        from_scheme(prediction.array, own, argument=mine),
+        from_scheme(truth.array, its, argument=theirs),
         truth.spacing_mm,
     )
 

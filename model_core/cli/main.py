@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from model_core.cli import epilog, err, say_error
+from model_core.cli import epilog, err, say_error, say_fault
 from model_core.errors import Cancelled, SegMambaError
 
 GROUP: Final = "segmamba.commands"
@@ -59,15 +59,10 @@ class CommandGroup(TyperGroup):
         except (KeyboardInterrupt, Cancelled):
             err().print("\nstopped; nothing more was written", style="yellow")
             _leave(130)
-        except SegMambaError as error:
+        except (SegMambaError, OSError) as error:
             if os.environ.get("SEGMAMBA_DEBUG"):
                 raise
-            say_error(str(error))
-            _leave(2)
-        except OSError as error:
-            if os.environ.get("SEGMAMBA_DEBUG"):
-                raise
-            say_error(f"{error.strerror or error}{_subject(error)}")
+            say_fault(error)
             _leave(2)
 
 
@@ -136,10 +131,6 @@ def _broken(name: str, error: Exception) -> Any:
         context_settings={"ignore_unknown_options": True},
     )(refuse)
     return _as_command(name, stand_in)
-
-
-def _subject(error: OSError) -> str:
-    return f": {error.filename}" if error.filename else ""
 
 
 def _leave(code: int) -> NoReturn:

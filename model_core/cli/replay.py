@@ -154,7 +154,9 @@ def _read_dicom(paths: Sequence[Path], contrast: Contrast, decoded: str) -> Volu
     from model_core.dicom.volume import read_series
     from model_core.provenance.digests import decoded_sha256
 
-    volumes = [read_series(one, argument=contrast) for one in list_series(paths)]
+    listed = list_series(paths)
+    usable = [one for one in listed if not one.problems] or listed  # a problem is told by the read
+    volumes = [read_series(one, argument=contrast) for one in usable]
     if len(volumes) == 1:
         return volumes[0]
     same = (volume for volume in volumes if decoded_sha256(volume) == decoded)

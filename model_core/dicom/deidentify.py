@@ -13,6 +13,7 @@ can be recognised from its images.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,15 +29,15 @@ from model_core.dicom.deidentify_rules import (
     TEXTS,
     UNREADABLE,
     Rule,
-    is_harmless,
+    is_long,
     never_kept,
     readable,
     rule_of,
     tidy_code,
     values_of,
-    words_of_patient,
     write_dummy,
 )
+from model_core.dicom.deidentify_texts import is_harmless, names_of_patient
 from model_core.dicom.quiet import quiet_pydicom
 from model_core.errors import ImageError, OptionError
 
@@ -173,7 +174,7 @@ class Deidentifier:
         _tidy_pixels(dataset)
         if deface:
             deface(dataset)
-        self._clean(dataset, words_of_patient(dataset), depth=0)
+        self._clean(dataset, names_of_patient(dataset), depth=0)
         _say_what_was_done(dataset, defaced=deface is not None)
         return CleanImage(
             data=_encode(dataset),
@@ -181,7 +182,7 @@ class Deidentifier:
             instance_uid=str(dataset.SOPInstanceUID),
         )
 
-    def _clean(self, dataset: Dataset, words: frozenset[str], *, depth: int) -> None:
+    def _clean(self, dataset: Dataset, names: re.Pattern[str], *, depth: int) -> None:
         tidy_code(dataset)
         for tag in list(dataset.keys()):
             drop = never_kept(tag, nested=depth > 0) or rule_of(tag) == "remove"
@@ -189,19 +190,19 @@ class Deidentifier:
             if element is None:
                 del dataset[tag]
             elif element.VR == "SQ":
-                self._clean_items(element, words, depth)
+                self._clean_items(element, names, depth)
             elif element.VR == "UI":
                 self._replace_uids(element)
             elif tag == _PATIENT_ID:
                 element.value = self.pseudonym(str(element.value or ""))
-            elif not _clean_value(element, rule_of(tag), words):
+            elif not _clean_value(element, rule_of(tag), names):
                 del dataset[tag]
 
-    def _clean_items(self, element: DataElement, words: frozenset[str], depth: int) -> None:
+    def _clean_items(self, element: DataElement, names: re.Pattern[str], depth: int) -> None:
         if depth >= DEEPEST or rule_of(element.tag) in ("empty", "dummy"):
             element.value = []
         for item in element.value:
-            self._clean(item, words, depth=depth + 1)
+            self._clean(item, names, depth=depth + 1)
 
     def _replace_uids(self, element: DataElement) -> None:
         values = [self.uid(str(old)) for old in values_of(element)]
@@ -279,6 +280,8 @@ def _check_kind(dataset: Dataset) -> None:
         raise _refused("another kind of object")
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
         raise _refused("an image with burned-in annotation")
+    if dataset.get("ModalityLUTSequence"):
+        raise _refused("values behind a lookup table (0028,3000)")
     if "SCREEN" in str(dataset.get("ImageType", "")).upper():
         raise _refused("a picture of a screen")
     if dataset.SamplesPerPixel != 1 or not str(dataset.PhotometricInterpretation).startswith(
@@ -327,15 +330,15 @@ def _without_spare_bits(values: NDArray[Any], stored: int, *, signed: bool) -> N
     return np.asarray(kept, values.dtype)
 
 
-def _clean_value(element: DataElement, rule: Rule, words: frozenset[str]) -> bool:
+def _clean_value(element: DataElement, rule: Rule, names: re.Pattern[str]) -> bool:
     """Clean a value that is no UID and no sequence; False if the whole element has to go."""
     if element.tag == _PIXEL_DATA:
         return True
-    if element.VR not in TEXTS | NUMBERS:
+    if element.VR not in TEXTS | NUMBERS or is_long(element):
         return False
     if rule == "dummy":
         write_dummy(element)
-    elif element.VR in TEXTS and (rule == "empty" or not is_harmless(element, words)):
+    elif element.VR in TEXTS and (rule == "empty" or not is_harmless(element, names)):
         element.value = ""
     return element.VR in TEXTS or rule != "empty"
 

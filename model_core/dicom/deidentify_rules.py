@@ -1,8 +1,8 @@
 """What becomes of one element of a DICOM image that is de-identified: the rules, one by one.
 
 The table of PS3.15 E.1-1 comes from the library dicom-anonymizer, as do its dummies. What the table
-leaves alone is judged here: standard words, numbers and what machines write may stay, and no other
-text.
+leaves alone is judged here: numbers may stay, and of texts those that
+`model_core.dicom.deidentify_texts` finds harmless.
 """
 
 from __future__ import annotations
@@ -49,15 +49,20 @@ UNREADABLE: Final = (
 )  # fmt: skip
 """What pydicom raises, at first sight of an element, where its bytes do not fit its VR."""
 
-_CODE_STRING: Final = re.compile(r"[A-Z0-9 _]{0,16}")
-_MACHINE_TEXT: Final = re.compile(r"[A-Za-z0-9 *#+_./:;,()\-]{0,64}")
-_NO_AGENT: Final = frozenset({"N", "NO", "NONE", "NULL", "WITHOUT"})
+_NO_AGENT: Final = re.compile(
+    r"[-.]*|0|N|N/?A|NON|NULL|NIL|NEIN|(?:NO|NON[- ]?CONTRAST|NONE|NOT (?:GIVEN|ADMINISTERED|USED)"
+    r"|WITHOUT|OHNE|KEINE?|SANS|SIN|SENZA|SEM|ZONDER|BEZ)\b.*"
+)
+_UNKNOWN_AGENT: Final = re.compile(r"(?:UNKNOWN|NOT KNOWN|UNK|UNBEKANNT|INCONNU|\?)\W*")
 _CONTRAST_AGENT: Final = 0x00180010
 _CODING_SCHEMES: Final = 0x00080110
-_NAMES: Final = frozenset({0x00100020, 0x00101000})  # PatientID, OtherPatientIDs
+_LONGEST_SHORTS: Final = 4  # AcquisitionMatrix
+_LONGEST_NUMBERS: Final = 16  # a 4 x 4 matrix
 _CODE_VALUES: Final = ("CodeValue", "LongCodeValue", "URNCodeValue")
 _CODE_TEXTS: Final = ("CodingSchemeDesignator", "CodeMeaning")
-_TIDIED: Final = frozenset({0x00080100, 0x00080102, 0x00080104})
+TIDIED: Final = frozenset({0x00080100, 0x00080102, 0x00080104})
+"""What `tidy_code` has written."""
+_LOOKUP_TABLES: Final = frozenset({0x00283000, 0x00283010, 0x20500010})
 
 
 def rule_of(tag: int) -> Rule:
@@ -66,39 +71,14 @@ def rule_of(tag: int) -> Rule:
 
 
 def never_kept(tag: int, *, nested: bool) -> bool:
-    """Tell private tags, group lengths, curves, overlays and pixels of anything but the image."""
+    """Tell private tags, group lengths, curves, overlays, lookup tables and pixels of nested items.
+
+    Tables lay out values for a screen; what has one in front of its values is refused before.
+    """
     group, element = tag >> 16, tag & 0xFFFF
     repeated = group & 0xFF00 in (0x5000, 0x6000)
-    odd = bool(group % 2) or element == 0 or tag == _CODING_SCHEMES
+    odd = bool(group % 2) or element == 0 or tag == _CODING_SCHEMES or tag in _LOOKUP_TABLES
     return odd or repeated or (group == 0x7FE0 and nested)
-
-
-def is_harmless(element: DataElement, words: frozenset[str]) -> bool:
-    """Tell whether a text that the table leaves alone is a standard's word or a machine's.
-
-    Args:
-        element: of one of the `TEXTS`.
-        words: those that name the patient, in lower case; a text that has one is not harmless.
-    """
-    if element.tag in _TIDIED:
-        return True
-    if element.VR != "CS" and element.keyword not in MACHINE_WORDS:
-        return False
-    shape = _CODE_STRING if element.VR == "CS" else _MACHINE_TEXT
-    texts = [str(value) for value in values_of(element)]
-    named = any(word in text.lower() for word in words for text in texts)
-    return not named and all(shape.fullmatch(text) for text in texts)
-
-
-def words_of_patient(dataset: Dataset) -> frozenset[str]:
-    """Give the words of three letters or more, in lower case, by which a header calls a person."""
-    words: set[str] = set()
-    for tag in list(dataset.keys()):
-        element = readable(dataset, tag)
-        if element is not None and (element.VR == "PN" or tag in _NAMES):
-            text = " ".join(str(value) for value in values_of(element)).lower()
-            words.update(re.findall(r"[^\W_]{3,}", text))
-    return frozenset(words)
 
 
 def write_dummy(element: DataElement) -> None:
@@ -111,8 +91,10 @@ def write_dummy(element: DataElement) -> None:
     )
 
     values = {str(value).strip().upper() for value in values_of(element)}
-    if element.tag == _CONTRAST_AGENT and values <= _NO_AGENT:
+    if element.tag == _CONTRAST_AGENT and all(_NO_AGENT.fullmatch(value) for value in values):
         element.value = ""  # a dummy would say that there was an agent
+    elif element.tag == _CONTRAST_AGENT and all(map(_UNKNOWN_AGENT.fullmatch, values)):
+        element.value = "UNKNOWN"
     elif values and element.VR in DUMMY_TIMES:
         element.value = DUMMY_TIMES[element.VR]
     elif values:
@@ -150,6 +132,12 @@ def readable(dataset: Dataset, tag: int) -> DataElement | None:
     else:
         fits = element.VR != "SQ" or isinstance(element.value, Sequence)
     return element if fits else None
+
+
+def is_long(element: DataElement) -> bool:
+    """Tell a list of binary numbers that is longer than any of geometry or timing."""
+    most = _LONGEST_SHORTS if element.VR in ("US", "SS") else _LONGEST_NUMBERS
+    return element.VR in NUMBERS - {"DS", "IS"} and len(values_of(element)) > most
 
 
 def values_of(element: DataElement) -> list[object]:

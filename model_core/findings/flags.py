@@ -18,6 +18,7 @@ SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 Code = Literal[
     "geometry-round-trip",
     "nothing-found",
+    "lost-on-the-way-back",
     "tumour-too-large",
     "many-parts",
     "at-image-border",

@@ -55,12 +55,12 @@ def check_plausible(
     """
     flags = _brain_volume(brain, voxel_ml, limits)
     if not labels.any():
-        return (*flags, _nothing_found())
+        return (*flags, nothing_found())
     return (
         *flags,
         *_too_large(labels, brain, limits),
         *_outside(labels, brain, limits),
-        *_at_border(labels),
+        *at_border(labels),
         *_many_parts(labels, limits),
         *_lone_enhancement(labels, voxel_ml, limits),
     )
@@ -88,11 +88,14 @@ def _brain_volume(brain: Mask, voxel_ml: float, limits: Limits) -> tuple[Flag, .
     )
 
 
-def _nothing_found() -> Flag:
+def nothing_found(
+    reason: str = "No tumour was found. Check that the contrasts are not mixed up.",
+) -> Flag:
+    """Say that no voxel is labelled."""
     return Flag(
         code="nothing-found",
         severity="review",
-        reason="No tumour was found. Check that the contrasts are not mixed up.",
+        reason=reason,
         value=0.0,
         limit=0.0,
         subject="WT",
@@ -132,7 +135,8 @@ def _outside(labels: LabelArray, brain: Mask, limits: Limits) -> tuple[Flag, ...
     )
 
 
-def _at_border(labels: LabelArray) -> tuple[Flag, ...]:
+def at_border(labels: LabelArray) -> tuple[Flag, ...]:
+    """Give a flag if a labelled voxel lies on the outermost layer of (X, Y, Z)."""
     on_faces = sum(
         int(np.count_nonzero(np.take(labels, face, axis=axis)))
         for axis in range(labels.ndim)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from model_core.errors import ImageError
 from model_core.imaging.atomic import write_atomically
+from model_core.imaging.declared import declared_scheme
 from model_core.imaging.foreign import recognise
 from model_core.imaging.grid import Grid
 from model_core.imaging.gunzip import BrokenGzipError, ByteSource, open_bytes
@@ -101,6 +102,7 @@ def read_label_map(
     *,
     argument: str,
     on: Grid | None = None,
+    scheme: LabelScheme | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> tuple[NDArray[np.uint8], Volume]:
     """Read a label map in either BraTS numbering.
@@ -110,6 +112,7 @@ def read_label_map(
         argument: what the caller calls this file; used in errors.
         on: the grid that the labels must lie on, e.g. that of the images they belong to; a map in
             another axis order is turned to it, which is exact.
+        scheme: the numbering of the file; None: as it declares (`declared_scheme`).
         limits: what is still accepted.
 
     Returns:
@@ -117,7 +120,8 @@ def read_label_map(
         volume: the file as it was read (or turned), with its geometry.
 
     Raises:
-        ImageError: not an image, values that are no label map, or another grid than ``on``.
+        ImageError: not an image, values that are no label map or that need a numbering which
+            nobody declares, or another grid than ``on``.
     """
     volume = read_nifti(source, argument=argument, limits=limits)
     if on is not None:
@@ -129,7 +133,8 @@ def read_label_map(
                 f"another grid ({volume.grid.describe()})",
                 "Resample it to the images with nearest-neighbour interpolation.",
             )
-    return from_scheme(volume.array, argument=argument), volume
+    scheme = scheme or declared_scheme(source)
+    return from_scheme(volume.array, scheme, argument=argument), volume
 
 
 def encode_label_map(

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from model_core.errors import OptionError
 from model_core.inference.cuda import CudaKit
-from model_core.inference.graphs import Replayer
+from model_core.inference.graphs import Replayer, forget_all
 from model_core.inference.streams import DeviceKit, MemoryUse
 from model_core.inference.transfer import Inbound, Outbound
 
 GRAPHS_VARIABLE: Final = "SEGMAMBA_CUDA_GRAPHS"
 """``1`` (the default) records forward passes on CUDA, ``0`` does not."""
+
+_RAN_OUT: Final = "memory ran out"
 
 Arithmetic = Callable[[], AbstractContextManager[object]]
 """Makes the context of one forward pass: in which precision the network computes."""
@@ -228,13 +230,15 @@ class StreamedAccelerator:
             pipe.settle()
 
     def release(self) -> bool:
-        """Drop the recordings, if any, for good, and the places of copies until they are needed.
+        """Drop all recordings on the device for good, other models' too, and the places of copies.
 
-        Only recordings count as something to try again without.
+        Those come again when they are needed. Only recordings count as something to try again
+        without.
         """
         self.settle()
         self._pipes = None
-        return self._replayer.forget("memory ran out")
+        had = self._replayer.forget(_RAN_OUT)
+        return forget_all(self.device, _RAN_OUT) or had
 
     def synchronise(self) -> None:
         """Wait for the device."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -63,14 +64,21 @@ class CudaKit:
         """Capture a CUDA graph, with memory of its own, and its output's place.
 
         Only this thread is kept from what cannot be captured: others may load a model meanwhile.
+        The stream that was current is so again afterwards, where the capture failed too.
         """
         graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(self._device),
-            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            torch.cuda.stream(torch.cuda.current_stream(self._device)),
+            torch.cuda.graph(graph, stream=self._capture_stream, capture_error_mode="thread_local"),
         ):
             result = function()
         return cast("Graph", graph), result
+
+    @cached_property
+    def _capture_stream(self) -> torch.cuda.Stream:
+        """The device's own: PyTorch's default one lies on whichever device captured first."""
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's own
 
     def synchronise(self) -> None:
         """Wait for the device."""

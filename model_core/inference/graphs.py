@@ -11,7 +11,8 @@ and the type of its input and to the memory that it was made with, so
 * a recording is used only after it gave what the ordinary pass gave for the same input;
 * weights that are exchanged or changed make every recording void.
 
-Whatever cannot be recorded runs as before, and one log event says why.
+Whatever cannot be recorded runs as before, and one log event says why. Where memory runs out, the
+recordings of every model on the device are given back, each between two passes of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from threading import Lock, RLock
 from typing import Final, NamedTuple
-from weakref import ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,10 @@ KEPT: Final = 2
 TOLERANCE: Final = 1e-2
 """Relative distance (L2) from the ordinary pass, up to which a recording is right. Both run the
 same kernels: sums in another order differ by far less, other memory by far more."""
+
+_KNOWN: Final[WeakSet[Replayer]] = WeakSet()
+"""Those of every model in this process, read and added to under the lock."""
+_KNOWN_LOCK: Final = Lock()
 
 
 class _Key(NamedTuple):
@@ -75,11 +81,19 @@ class Replayer:
         self._recordings: OrderedDict[_Key, _Recording] = OrderedDict()
         self._network: ref[nn.Module] | None = None
         self._weights: tuple[tuple[int, int], ...] = ()
+        self._turn = RLock()
+        with _KNOWN_LOCK:
+            _KNOWN.add(self)
 
     @property
     def problem(self) -> str:
         """Why nothing is recorded; empty where passes are, or will be."""
         return self._problem
+
+    @property
+    def device(self) -> torch.device:
+        """Whose memory the recordings hold."""
+        return self._kit.device
 
     def __len__(self) -> int:
         """How many recordings there are."""
@@ -95,6 +109,10 @@ class Replayer:
         Returns:
             The network's answer; never memory that a later pass writes to.
         """
+        with self._turn:
+            return self._run(network, batch)
+
+    def _run(self, network: nn.Module, batch: Tensor) -> Tensor:
         if self._problem:
             return self._ordinary(network, batch)
         self._notice(network)
@@ -109,7 +127,7 @@ class Replayer:
         return answer
 
     def forget(self, problem: str = "") -> bool:
-        """Give the recordings' memory back.
+        """Give the recordings' memory back, once no pass runs and the device has done its work.
 
         Args:
             problem: why nothing is to be recorded any more, if there was a recording.
@@ -117,12 +135,14 @@ class Replayer:
         Returns:
             Whether there was one.
         """
-        had = bool(self._recordings)
-        self._recordings.clear()
-        self._seen.clear()
-        if had:
-            self._problem = problem
-        return had
+        with self._turn:
+            had = bool(self._recordings)
+            if had:
+                self._kit.synchronise()
+                self._problem = problem
+            self._recordings.clear()
+            self._seen.clear()
+            return had
 
     def _notice(self, network: nn.Module) -> None:
         """Drop what was recorded with other weights."""
@@ -180,6 +200,27 @@ class Replayer:
             "forward passes are not recorded as a graph; they run one kernel after another",
             extra={"reason": problem},
         )
+
+
+def forget_all(device: torch.device, problem: str) -> bool:
+    """Give back the recordings on a device, whichever model of this process they are of.
+
+    Args:
+        device: whose memory is wanted.
+        problem: why nothing is to be recorded any more, where there was a recording.
+
+    Returns:
+        Whether there was one.
+    """
+    with _KNOWN_LOCK:
+        known = list(_KNOWN)
+    held = [one for one in known if len(one) and _same(one.device, device)]
+    return sum(one.forget(problem) for one in held) > 0
+
+
+def _same(one: torch.device, other: torch.device) -> bool:
+    """Whether both names are of one device; without a number it is the first."""
+    return (one.type, one.index or 0) == (other.type, other.index or 0)
 
 
 def _fingerprint(network: nn.Module) -> tuple[tuple[int, int], ...]:

@@ -1,7 +1,7 @@
 """Try again with less when memory has run out, and keep nothing of what failed.
 
-What is out of memory is told by the exceptions that say so, not by every `RuntimeError`: an error
-that is none of these must not be tried again.
+What is out of memory is told by the exceptions that say so, by class or in words, not by every
+`RuntimeError`: an error that is none of these must not be tried again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ import torch
 _T = TypeVar("_T")
 _S = TypeVar("_S")
 
-_CPU_ALLOCATOR: Final = ("DefaultCPUAllocator", "not enough memory: you tried to allocate")
-"""PyTorch's allocator for the CPU raises a plain `RuntimeError`, with one of these in its text."""
+_WORDS: Final = (
+    "DefaultCPUAllocator",
+    "not enough memory: you tried to allocate",
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)
+"""What a `RuntimeError` without a class of its own says: PyTorch's allocator for the CPU the first
+two; CUDA, Triton, cuBLAS and cuDNN, which take memory beside PyTorch's allocator, the others."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that there was no memory left, on a device or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_ALLOCATOR)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 def nothing_to_spare() -> bool:

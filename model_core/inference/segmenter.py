@@ -53,7 +53,7 @@ from model_core.labels import (
     reading,
     volumes_ml,
 )
-from model_core.ops import available_backends, resolve_backend, use_backend
+from model_core.ops import best_backend, resolve_backend, use_backend
 from model_core.ops.blend import Rule, labels_of
 from model_core.postprocess import StepReport, apply_steps
 from model_core.precision import Precision, at_precision, resolve_precision
@@ -341,10 +341,9 @@ class Segmenter:
         Raises:
             MemoryLimitError: this process may not hold that much.
         """
-        native = available_backends()["native"] == "available"
         spare = Segmenter(
             replace(self._bundle, network=copied_to_cpu(self._network)),
-            backend="native" if native else "torch",
+            backend=best_backend("cpu"),
             precision="float32" if self._precision == "float16" else self._precision,
             memory_limit_mb=self._limit_mb,
         )

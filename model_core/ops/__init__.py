@@ -5,6 +5,7 @@ from model_core.ops.backends import (
     BACKENDS,
     Backend,
     available_backends,
+    best_backend,
     resolve_backend,
     use_backend,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "BackendCheck",
     "ScanDirection",
     "available_backends",
+    "best_backend",
     "causal_conv1d",
     "check_backend",
     "instance_norm",

@@ -22,6 +22,8 @@ from model_core.ops.scan_triton import triton_problem
 Backend = Literal["mamba-ssm", "triton", "native", "torch", "reference"]
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 BACKEND_VARIABLE: Final = "SEGMAMBA_SCAN_BACKEND"
+CUDA_KERNELS: Final[tuple[Backend, ...]] = ("mamba-ssm", "triton")
+"""Scans for CUDA tensors, best first; the rest of the work on a CPU has nothing to do with them."""
 
 _chosen: ContextVar[Backend | None] = ContextVar("chosen_scan_backend", default=None)
 
@@ -49,9 +51,9 @@ def resolve_backend(device: torch.device | str, requested: str | None = None) ->
         BackendError: the requested backend cannot run on this device or installation.
     """
     kind = torch.device(device).type
-    name = requested or _chosen.get() or os.environ.get(BACKEND_VARIABLE)
+    name = requested or chosen_name()
     if not name:
-        return _best(kind)
+        return best_backend(kind)
     backend = resolve_name(name)
     problem = _problem(backend, kind)
     if problem:
@@ -59,9 +61,29 @@ def resolve_backend(device: torch.device | str, requested: str | None = None) ->
     return backend
 
 
-# torch.compile takes the answer as a constant of the graph. This is all that
+def native_beside_scan() -> bool:
+    """Whether the native kernels do the work on CPU tensors that is no scan: norms, blending.
+
+    They are chosen as for a scan, but a scan for CUDA leaves the choice to the CPU: a study on a
+    GPU is partly read and added up in the host's memory.
+
+    Raises:
+        OptionError: the chosen backend's name is unknown.
+        BackendError: the native kernels were chosen and are not here.
+    """
+    chosen = best_backend("cpu") if chosen_name() in CUDA_KERNELS else resolve_backend("cpu")
+    return chosen == "native"
+
+
+# torch.compile takes the answers as constants of the graph. This is all that
 # torch.compiler.assume_constant_result does, besides importing the whole compiler.
-setattr(resolve_backend, "_dynamo_marked_constant", True)  # noqa: B010 - unknown to mypy
+for _asked in (resolve_backend, native_beside_scan):
+    setattr(_asked, "_dynamo_marked_constant", True)  # noqa: B010 - unknown to mypy
+
+
+def chosen_name() -> str | None:
+    """The backend named by `use_backend` or the environment; empty or None where nobody did."""
+    return _chosen.get() or os.environ.get(BACKEND_VARIABLE)
 
 
 @contextmanager
@@ -87,8 +109,9 @@ def resolve_name(name: str) -> Backend:
     )
 
 
-def _best(kind: str) -> Backend:
-    preferred: tuple[Backend, ...] = ("mamba-ssm", "triton") if kind == "cuda" else ("native",)
+def best_backend(kind: str) -> Backend:
+    """The best backend available for tensors on a device of this kind, whatever was chosen."""
+    preferred: tuple[Backend, ...] = CUDA_KERNELS if kind == "cuda" else ("native",)
     return next((name for name in preferred if not _problem(name, kind)), "torch")
 
 

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from model_core.ops.backends import resolve_backend
+from model_core.ops.backends import native_beside_scan
 from model_core.ops.layout import call
 
 Rule = Literal["highest", "nested"]
@@ -126,7 +126,7 @@ def _native_takes(
         return False
     if weights is not None and not weights.is_contiguous():
         return False
-    return resolve_backend("cpu") == "native"
+    return native_beside_scan()
 
 
 def _add_native(sums: Tensor, scores: Tensor, weights: Tensor) -> bool:

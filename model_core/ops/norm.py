@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model_core.ops.backends import resolve_backend
+from model_core.ops.backends import native_beside_scan
 from model_core.ops.layout import call
 from model_core.ops.operator import operator
 
@@ -112,7 +112,7 @@ def _native_takes(x: Tensor, residual: Tensor | None) -> bool:
     return (
         _is_channels_last(x)
         and (residual is None or (residual.shape == x.shape and _is_channels_last(residual)))
-        and resolve_backend("cpu") == "native"
+        and native_beside_scan()
     )
 
 

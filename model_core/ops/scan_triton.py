@@ -29,6 +29,14 @@ _OLDEST: Final = 75
 _FIRST: Final = Version("3.7")
 """The Triton that torch 2.13 brings; an older one has not been tried."""
 _INSTALL: Final = "on Linux: pip install 'segmamba-service[triton]'"
+_NO_START: Final = (
+    RuntimeError,
+    OSError,
+    ImportError,
+    AssertionError,  # Triton's own, where the loader's cache lists no libcuda.so.1
+    subprocess.SubprocessError,
+)
+"""What Triton raises where it finds no driver, no compiler or no headers."""
 
 
 def scan_triton(inputs: ScanInputs, order: torch.Tensor | None = None) -> torch.Tensor:
@@ -76,7 +84,7 @@ def _gpu_problem() -> str:
 
     try:
         target = triton.runtime.driver.active.get_current_target()
-    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
+    except _NO_START as error:
         return (
             f"Triton cannot start: {_first_line(error)} (it needs an NVIDIA driver, a C compiler "
             "and, once, Python's headers; Debian: apt-get install gcc python3-dev)"

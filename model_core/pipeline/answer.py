@@ -12,6 +12,7 @@ from model_core.findings import Flag, Statistics, measure
 from model_core.findings.flags import by_severity
 from model_core.findings.quality import check
 from model_core.findings.round_trip import check_round_trip
+from model_core.findings.way_back import check_way_back
 from model_core.imaging.study import Study
 from model_core.labels import LabelArray, volumes_ml
 from model_core.pipeline.image_files import carried
@@ -103,6 +104,8 @@ def _measured(prepared: PreparedStudy, found: Segmentation, warnings: Sequence[s
     flags = check(prepared.study, found.labels, agreement=found.agreement)
     labels, native = prepared.bring_back(found.labels)
     moved = native is not prepared.study.native
+    if moved:
+        flags += check_way_back(found.labels, prepared.study.native.grid, labels, native.grid)
     placed = replace(
         found,
         labels=labels,

@@ -14,6 +14,7 @@ from model_core.postprocess.regions import GLIOMA, RegionRule, RegionRules
 from model_core.postprocess.steps import (
     fill_holes,
     keep_largest,
+    keep_largest_of,
     relabel_small_et,
     remove_small_components,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "apply_steps",
     "fill_holes",
     "keep_largest",
+    "keep_largest_of",
     "parse_steps",
     "relabel_small_et",
     "remove_small_components",

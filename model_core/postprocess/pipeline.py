@@ -31,6 +31,7 @@ from model_core.postprocess.regions import GLIOMA, RegionRules
 from model_core.postprocess.steps import (
     fill_holes,
     keep_largest,
+    keep_largest_of,
     relabel_small_et,
     remove_small_components,
 )
@@ -42,6 +43,7 @@ STEPS: Final[Mapping[str, StepFunction]] = MappingProxyType(
     {
         "remove_small_components": remove_small_components,
         "keep_largest": keep_largest,
+        "keep_largest_of": keep_largest_of,
         "relabel_small_et": relabel_small_et,
         "fill_holes": fill_holes,
     }
@@ -189,10 +191,10 @@ def _check(name: str, params: Mapping[str, Any], rules: RegionRules, *, argument
     try:
         STEPS[name](np.zeros((1, 1, 1), dtype=np.uint8), (1.0, 1.0, 1.0), rules, **params)
     except OptionError as error:
-        if error.argument != "region":
+        if error.argument not in ("region", "names"):
             raise
         raise OptionError(
-            f"{argument}.params.region",
+            f"{argument}.params.{error.argument}",
             expected=error.expected,
             got=error.got,
             way_out=error.way_out,

@@ -6,7 +6,7 @@ needs none; other tasks make their own (`training.judge.corrections.rules_of`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -72,16 +72,37 @@ class RegionRules:
         Raises:
             OptionError: no such region.
         """
-        first, *others = self.rule(region).labels
-        mask: Mask = labels == first
-        for label in others:
-            mask |= labels == label
-        return mask
+        return _union(labels, self.rule(region).labels)
+
+    def mask_of(self, labels: LabelArray, names: Sequence[str] | None = None) -> Mask:
+        """Where `labels` have one of the labels of these names, by default any; a new array.
+
+        Raises:
+            OptionError: no such label.
+        """
+        names = self.labels if names is None else names
+        unknown = [name for name in names if name not in self.labels]
+        if unknown:
+            raise OptionError(
+                "names",
+                expected=f"some of {', '.join(self.labels)}",
+                got=repr(unknown[0]),
+                way_out="Name labels, not regions.",
+            )
+        return _union(labels, [self.labels.index(name) + 1 for name in names])
 
     def counts(self, labels: LabelArray) -> dict[str, int]:
         """Voxels of each label by its name."""
         found = np.bincount(labels.ravel(), minlength=len(self.labels) + 1)
         return {name: int(found[value]) for value, name in enumerate(self.labels, start=1)}
+
+
+def _union(labels: LabelArray, values: Sequence[int]) -> Mask:
+    first, *others = values
+    mask: Mask = labels == first
+    for value in others:
+        mask |= labels == value
+    return mask
 
 
 GLIOMA: Final = RegionRules(

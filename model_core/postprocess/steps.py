@@ -8,7 +8,8 @@ the neighbours of its plane.
 
 What is taken out of a region goes to the label that encloses it, so that the outer regions keep
 their shape: out of ET → NCR, out of TC → ED, out of WT → background. Only a step on WT, or on a
-region of other rules that nothing encloses, ever writes background.
+region of other rules that nothing encloses, writes background; `keep_largest_of`, nnU-Net's own
+correction, does so everywhere.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from model_core.types import Spacing
 
 Millimetres3 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Voxels = Annotated[int, Field(gt=0)]
+Names = Annotated[list[str], Field(min_length=1)]
 
 
 def remove_small_components(
@@ -77,6 +79,29 @@ def keep_largest(
     lost[0] = False  # outside the region
     lost[int(sizes[1:].argmax()) + 1 if len(sizes) > 1 else 0] = False
     return _replaced(labels, lost[components], rules.rule(region).leaving)
+
+
+def keep_largest_of(
+    labels: LabelArray,
+    spacing_mm: Spacing,
+    rules: RegionRules = GLIOMA,
+    *,
+    names: Names | None = None,
+) -> LabelArray:
+    """Turn all components but the largest of some labels together into background.
+
+    As nnU-Net does (``remove_all_but_largest_component_from_segmentation``), for networks that come
+    from there: neighbours are all 26, among equals all stay, and leaving voxels become background
+    even inside the tumour. `names` are labels (NCR, ED, ET), by default all of them.
+
+    Never: removes a component of the largest size; touches another label.
+
+    Raises:
+        OptionError: no such label.
+    """
+    del spacing_mm  # sizes are compared, not measured
+    components, sizes = _components(rules.mask_of(labels, names), connectivity=26)
+    return _replaced(labels, (sizes < sizes[1:].max(initial=0))[components], 0)
 
 
 def relabel_small_et(

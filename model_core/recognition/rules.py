@@ -18,7 +18,7 @@ from typing import Final
 
 from model_core.dicom.facts import SeriesFacts
 from model_core.recognition.timing import Kind, read_timing
-from model_core.recognition.words import Words, names_agent, read_words
+from model_core.recognition.words import Words, knows_agent, names_agent, read_words
 from model_core.types import Contrast
 
 UNCERTAIN_BELOW: Final = 0.6
@@ -225,6 +225,8 @@ def _native_or_enhanced(verdict: Verdict, facts: SeriesFacts, words: Words) -> V
     if tag is not None and said is not None and tag != said:
         contrast: Contrast = "t1ce" if said else "t1"
         trust, says = 0.5, "the name and the agent's tag disagree about contrast agent"
+    elif tag and not said and not knows_agent(facts.contrast_agent):
+        contrast, trust, says = "t1ce", 0.5, "the agent's tag names no known agent"
     elif tag or said:
         contrast, trust = "t1ce", 0.97
         says = "contrast agent in its tag" if tag else "named as after contrast agent"

@@ -75,9 +75,20 @@ OTHER_KINDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Series that are none of the four, by what they are; the first that is found is said."""
 PROTON_DENSITY: Final = ("pdw?", "proton ?density", "dp", "densite protons?")
 
+AGENTS: Final = (
+    "dotarem", "clariscan", "magnevist", "multihance", "omniscan", "prohance", "vueway", "elucirem",
+    "artirem", "dtpa", "dota", r"gad\w*", "gd", "eovist", "primovist", "ablavar", "vasovist",
+    "optimark", "magnetolux", "magnegita", "dotagraf", "cyclolux", "bopta", "feraheme",
+    "ferumoxytol",
+)  # fmt: skip
+"""Agents by their names and brands."""
+_AGENT: Final = "|".join((*AGENTS, r"contrast\w*", r"kontrast\w*", "km", r"inj\w*", "agent"))
 BEFORE_AGENT: Final = (
-    r"pre(?! ?op)", r"pre ?contra\w*", "without", "non? contrast", "noncontrast", r"(?<!w )w ?o",
+    r"pre(?! ?op)", r"pre ?contra\w*", "without", "noncontrast", r"(?<!w )w ?o",
     "t1n", "plain", "unenhanced", "(?:c|gd|gad|km|k) minus",
+    rf"(?:no[nt]?|keine?) (?:iv )?(?:{_AGENT}|enhanc\w*)",
+    rf"(?:before|prior to) (?:iv )?(?:{_AGENT})",
+    rf"(?:{_AGENT}) ?(?:free|frei)", r"kontrast\w*frei",
     "ohne", "nativ[ea]?", "vor (?:km|kontrast|gd)",                         # German
     "sans", "avant", "natif",                                               # French
     "sin", "simple", "s contraste",                                         # Spanish
@@ -85,28 +96,43 @@ BEFORE_AGENT: Final = (
     "sem", "antes",                                                         # Portuguese
     "zonder", "blanco",                                                     # Dutch
     "utan", "ej", "uden", "uten",                                           # Nordic
-    "bez", "kontrastsiz", "без",                                            # Slavic, Turkish
+    "bez", "fara", "kontrastsiz", "без", r"до контраст\w*", "χωρις",        # Slavic and others
 )  # fmt: skip
 AFTER_AGENT: Final = (
+    *AGENTS,
     r"post(?! ?op)", r"post ?\w*contra\w*", r"post(?:gd|gad\w*)", r"contrast\w*", "ce", "enhanced",
-    "gd", r"gad\w*", "civ", r"(?<=t1 )c", r"(?<=t1w )c", r"(?<!\S)(?:c \+|\+ [ck])(?!\S)",
-    r"\+ gd", r"kontrast?\w*", r"kontrasc\w*", "km", "kmit",                # German and others
+    "civ", r"(?<=t1 )c", r"(?<=t1w )c", r"(?<!\S)(?:c \+|\+ [ck])(?!\S)",
+    r"\+ gd", r"(?<=t1 )\+$", r"(?<=t1w )\+$",
+    r"kontrast?\w*", r"kontrasc\w*", "km", "kmit",                         # German and others
     r"inj\w*", "apres", "cte", "despues", "pos",                            # Romance
     "mdc", "dopo", "contrasto",                                             # Italian
     "efter", "etter", "tehoste", r"контраст\w*",                            # Nordic, Russian
-    "dotarem", "clariscan", "magnevist", "multihance", "omniscan", "prohance", "vueway", "elucirem",
-    "artirem", "dtpa", "dota",
 )  # fmt: skip
-WITHOUT_SPACES: Final[Mapping[str, str]] = MappingProxyType({"造影": "ce", "単純": "plain"})
-"""Words of a script that writes no spaces, and what stands for them."""
-WITH_AND_WITHOUT: Final = (r"w ?wo", r"w w ?o", r"with (?:and|&) without", r"mit und ohne")
+WITHOUT_SPACES: Final[Mapping[str, str]] = MappingProxyType(
+    dict.fromkeys(("造影前", "増強前", "增强前", "非造影", "無造影", "造影なし"), "plain")
+    | dict.fromkeys(("単純", "平扫"), "plain")
+    | dict.fromkeys(("造影", "増強", "增强"), "ce")
+)
+"""Words of a script that writes no spaces, and what stands for them; longer ones come first."""
+WITH_AND_WITHOUT: Final = (
+    r"w ?wo", r"w w ?o", r"with (?:and|&) without", r"mit und ohne", r"plain (?:\+ )?ce",
+)  # fmt: skip
 """An examination before and after: it says nothing about one series."""
-NO_AGENT: Final = frozenset({"", "none", "no", "n", "0", "nil", "without", "na", "keine", "non"})
-"""What is typed into the agent's tag when there was none."""
+NO_AGENT: Final = (
+    "", "n", "no", "non", "none(?: given| administered| used)?", "nil", "null", "na", "n a", "0",
+    "not (?:given|administered|applied|used|injected)", r"keine?\w?", "nein", "nicht gegeben",
+    r"aucune?", r"ningun[oa]", r"nessuno?", "geen", r"ingen\w*", "brak", "нет", "无", "なし",
+    r"(?:.* )?(?<!\d )0(?: 0+)? ?(?:ml|cc|mmol)",
+)  # fmt: skip
+"""What is typed into the agent's tag when there was none, besides the words for "before"."""
+DOSES: Final = (r"\d*[1-9]\d*(?: \d+)? ?(?:ml|cc|mmol)",)
+YES: Final = ("yes", "y", "ja", "oui", "iv", "anonymized")
+"""What is typed there when there was one; the last is what de-identification leaves of any."""
 
 _LONGEST: Final = 256
 """Letters of a name that are read: the tags allow 64, a stranger's file may hold any number."""
 _MINUS: Final = re.compile(r"\b(c|gd|gad|km|k)-(?=\s|$)")
+_MINUS_BEFORE: Final = re.compile(r"(?<=\s)-\s?(c|k)(?=\s|$)|(?<=\s)-(gd|gad|km)(?=\s|$)")
 _SEPARATORS: Final = re.compile(r"[\s_\-/\\.,:;()\[\]{}=|&'\"^~#%<>!?@]+")
 _GLUED: Final = re.compile(
     r"\b([es]?t[12]w?)(?=(?:post|pre|ce|gd|gad\w*|km|flair\w*|flash|fl|tse|fse|se|gre|ffe|fs|ir|spc"
@@ -160,10 +186,25 @@ def _agent(plain: str) -> bool | None:
 
 
 def names_agent(tag: str | None) -> bool | None:
-    """Tell what the agent's own tag says: given, none, or nothing (None)."""
+    """Tell what the agent's own tag says: given, none, or nothing (None).
+
+    A text of words that are in no table counts as given, and `knows_agent` tells them apart. What
+    denies an agent that was named before, as ``Gadovist, pre-filled`` seems to, does not count.
+    """
     if tag is None:
         return None
-    return normalised(tag) not in NO_AGENT
+    plain = normalised(tag)
+    if re.fullmatch("|".join(NO_AGENT), plain):
+        return False
+    denied = _pattern(BEFORE_AGENT).search(plain)
+    return not denied or bool(_pattern(AGENTS + DOSES).search(plain, 0, denied.start()))
+
+
+def knows_agent(tag: str | None) -> bool:
+    """Tell whether the agent's tag holds an agent, a dose or a yes, and nothing that denies it."""
+    plain = normalised(tag or "")
+    given = _pattern(AFTER_AGENT + DOSES + YES).search(plain)
+    return bool(given) and not _pattern(BEFORE_AGENT).search(plain)
 
 
 def normalised(text: str) -> str:
@@ -179,7 +220,8 @@ def normalised(text: str) -> str:
     )
     for word, meaning in WITHOUT_SPACES.items():
         bare = bare.replace(word, f" {meaning} ")
-    bare = _SEPARATORS.sub(" ", _MINUS.sub(r"\1 minus", bare).replace("+", " + "))
+    bare = _MINUS_BEFORE.sub(r"\1\2 minus", _MINUS.sub(r"\1 minus", bare))
+    bare = _SEPARATORS.sub(" ", bare.replace("+", " + "))
     bare = re.sub(r"\b([23]d)(?=[a-z])", r"\1 ", bare)
     return " ".join(_GLUED.sub(r"\1 ", bare).split())
 

@@ -27,7 +27,7 @@ class Account:
         run: ``run.json``.
         report: ``report.json``.
         card: of the model.
-        notes: what was done since to lay images on the label map.
+        notes: what was done since to lay images on the label map, and what was left out.
     """
 
     run: Mapping[str, Any] = field(default_factory=dict)

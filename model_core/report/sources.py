@@ -7,6 +7,7 @@ Names are those that a result's files have (`model_core.pipeline.files`): ``segm
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from model_core.imaging.nifti import read_label_map, read_nifti
 from model_core.imaging.orientation import turn
 from model_core.imaging.resample import LINEAR, resample
 from model_core.imaging.volume import Volume
+from model_core.labels import volumes_ml
 from model_core.provenance.digests import voxels_sha256
 from model_core.provenance.manifest import RunManifest, read_manifest
 from model_core.report.account import Account
@@ -29,6 +31,8 @@ RUN: Final = "run.json"
 REPORT: Final = "report.json"
 _LARGEST: Final = 2 * 2**30
 """Bytes of one file of an archive."""
+_SAME_VOLUME: Final = 1e-4
+"""Relative; headers keep spacings in single precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,10 @@ class Found:
 def find(place: Path | None, named: Named, *, argument: str = "RESULT") -> Found:
     """Read a result.
 
+    A ``report.json`` is used where it is known to be of the label map: beside a ``run.json`` of
+    that map, or, for the folder's own map, where its volumes are those of the map. Otherwise it is
+    left out, and a note says so.
+
     Args:
         place: its folder, its zip archive or its ``run.json``; None: only named files.
         named: files that are named one by one.
@@ -88,7 +96,13 @@ def find(place: Path | None, named: Named, *, argument: str = "RESULT") -> Found
     array, volume = read_label_map(data, argument="labels")
     labels = Volume(array, volume.affine)
     images, notes = _images(shelf, named, labels)
-    account = _account(named.run or shelf.get(RUN), shelf.get(REPORT), array)
+    account = _account(named.run or shelf.get(RUN), array)
+    if (source := shelf.get(REPORT)) is not None:
+        report = _report(source)
+        if account.run or (named.labels is None and _tells_of(report, labels)):
+            account = replace(account, report=report)
+        else:
+            notes.append(f"{REPORT}: left out, as it may be of another label map.")
     return Found(labels=labels, images=images, account=replace(account, notes=tuple(notes)))
 
 
@@ -142,7 +156,7 @@ def _on_grid_of(labels: Volume, image: Volume) -> tuple[Volume, bool]:
     return Volume(resample(image.array, image.grid, labels.grid, order=LINEAR), labels.affine), True
 
 
-def _account(run: Path | bytes | None, report: Path | bytes | None, labels: Any) -> Account:
+def _account(run: Path | bytes | None, labels: Any) -> Account:
     manifest = None if run is None else read_manifest(run)
     if manifest is not None and manifest.result.voxels_sha256 != voxels_sha256(labels):
         raise InputError(
@@ -153,8 +167,17 @@ def _account(run: Path | bytes | None, report: Path | bytes | None, labels: Any)
         )
     return Account(
         run={} if manifest is None else manifest.model_dump(mode="json"),
-        report={} if report is None else _report(report),
         card={} if manifest is None else _card(manifest),
+    )
+
+
+def _tells_of(report: Mapping[str, Any], labels: Volume) -> bool:
+    """Whether a report has the volumes of a label map."""
+    said = report.get("volumes_ml")
+    return isinstance(said, dict) and all(
+        isinstance(said.get(name), int | float)
+        and math.isclose(said[name], ml, rel_tol=_SAME_VOLUME)
+        for name, ml in volumes_ml(labels.array, labels.grid.voxel_ml).items()
     )
 
 

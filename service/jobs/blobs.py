@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -64,6 +65,7 @@ class BlobStore:
         self._storage: Any = DirFileSystem(path=root, fs=storage)
         self.spool = spool if self._local is None else self._local / _SPOOL
         self.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._held: set[Path] = set()
 
     def check(self) -> None:
         """Write, read, list and delete a blob: all that a service needs to be allowed.
@@ -137,9 +139,33 @@ class BlobStore:
         try:
             with _reached(missing=FileNotFoundError):
                 self._storage.get_file(key, str(path))
-            yield path
+            with self._holding(path):
+                yield path
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def workspace(self, prefix: str) -> Iterator[Path]:
+        """A new local folder of this process's own, which is gone afterwards."""
+        with (
+            tempfile.TemporaryDirectory(prefix=prefix, dir=self.spool) as folder,
+            self._holding(Path(folder)),
+        ):
+            yield Path(folder)
+
+    @contextmanager
+    def _holding(self, path: Path) -> Iterator[None]:
+        self._held.add(path)
+        try:
+            yield
+        finally:
+            self._held.discard(path)
+
+    def refresh_spool(self) -> None:
+        """Make what this process uses young again, so that nobody's `clean_spool` takes it."""
+        for path in tuple(self._held):
+            with suppress(FileNotFoundError):
+                os.utime(path)
 
     def exists(self, key: str) -> bool:
         """Whether there is such a blob."""

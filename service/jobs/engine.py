@@ -74,7 +74,7 @@ class JobEngine:
             FullQueueError: as many jobs wait as may.
             ReusedKeyError: the idempotency key is that of another request.
         """
-        job_id = _id_of(new)
+        job_id = id_of(new)
         earlier = self.store.get(job_id, new.owner) if new.idempotency_key else None
         if earlier is None:
             try:
@@ -160,9 +160,8 @@ class JobEngine:
         return self.store.select(*_of(batch, owner), jobs.c.state.in_(OPEN_STATES))
 
     def forget(self, job: Job) -> None:
-        """Delete an ended job."""
-        self._queue.forget([job.id])
-        self.store.delete([job.id])
+        """Delete an ended job; its files come afterwards."""
+        self._forget([job.id])
 
     def workers(self) -> Collection[Worker]:
         """The workers that are there."""
@@ -172,26 +171,32 @@ class JobEngine:
         """Whether an open job has an upload as its input."""
         return self.store.count(jobs.c.upload == upload, jobs.c.state.in_(OPEN_STATES)) > 0
 
-    def sweep(self, age_seconds: float, forget: Callable[[Job], None], *, limit: int = 200) -> int:
-        """Delete ended jobs of an age; `forget` deletes their files first. Tells how many.
+    def orphans(self, results: Collection[str]) -> set[str]:
+        """Of the ids under which results lie, those of which no job speaks."""
+        return set(results) - self.store.known_results(results)
 
-        A file that cannot be deleted keeps its job, for the next time.
+    def sweep(self, age_seconds: float, forget: Callable[[Job], None], *, limit: int = 200) -> int:
+        """Delete ended jobs of an age; `forget` deletes their files afterwards. Tells how many.
+
+        The other way round, a job that comes in between would share a result that is gone.
         """
         old = self.store.ended_before(int(age_seconds * 1000), limit)
+        if old:
+            self._forget([job.id for job in old])
         for job in old:
             forget(job)
-        ids = [job.id for job in old]
-        if ids:
-            self._queue.forget(ids)
-            self.store.delete(ids)
-        return len(ids)
+        return len(old)
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        self._queue.forget(list(ids))
+        self.store.delete(ids)
 
     def _add(self, connection: sa.Connection, job_id: str, new: NewJob) -> None:
+        number = self.store.insert(connection, job_id, new)
         known = self.store.answered(connection, new)
         if known is not None:
-            self.store.insert_answered(connection, job_id, new, known)
+            self.store.answer(connection, job_id, known)
             return
-        number = self.store.insert(connection, job_id, new)
         self._queue.put(connection, job_id, order=order_of(number, PRIORITIES.index(new.priority)))
         announce(connection)
         # counted after the insert: a writer holds SQLite's only lock, PostgreSQL may overshoot
@@ -210,7 +215,8 @@ def _of(batch: str, owner: str | None) -> list[sa.ColumnElement[bool]]:
     return [jobs.c.batch == batch, *mine]
 
 
-def _id_of(new: NewJob) -> str:
+def id_of(new: NewJob) -> str:
+    """The id that a submission gets: the same for the same caller's key, else a new one."""
     if new.idempotency_key is None:
         return uuid4().hex
     return uuid5(_KEYS, f"{new.owner}\n{new.idempotency_key}").hex

@@ -98,11 +98,8 @@ class JobStore:
         inserted = connection.execute(jobs.insert().values(**values).returning(jobs.c.number))
         return int(inserted.scalar_one())
 
-    def insert_answered(
-        self, connection: sa.Connection, job_id: str, new: NewJob, old: Job
-    ) -> None:
-        """Add a job that an earlier one's result answers."""
-        self.insert(connection, job_id, new)
+    def answer(self, connection: sa.Connection, job_id: str, old: Job) -> None:
+        """End a job that was just added with an earlier one's result."""
         self._change(
             connection,
             jobs.c.id == job_id,
@@ -135,7 +132,11 @@ class JobStore:
             return [_job(row) for row in connection.execute(query).mappings()]
 
     def answered(self, connection: sa.Connection, new: NewJob) -> Job | None:
-        """The owner's last succeeded job with the same cache key."""
+        """The owner's last succeeded job with the same cache key.
+
+        It cannot be deleted before the transaction ends, which has to be a writer's by now: SQLite
+        has one at a time, PostgreSQL locks the row.
+        """
         if new.cache_key is None:
             return None
         query = (
@@ -147,6 +148,7 @@ class JobStore:
             )
             .order_by(jobs.c.number.desc())
             .limit(1)
+            .with_for_update(read=True)
         )
         row = connection.execute(query).mappings().first()
         return None if row is None else _job(row)
@@ -224,12 +226,31 @@ class JobStore:
         )
 
     def delete(self, job_ids: Collection[str]) -> None:
-        """Forget jobs; a job that shared the result of one is no known result any more."""
+        """Forget jobs.
+
+        A job that shares the result of one keeps it and its bytes, and is no known result any more.
+        """
+        kept_in = sa.func.coalesce(jobs.c.source, jobs.c.id)
         with self.engine.begin() as connection:
+            gone = jobs.delete().where(jobs.c.id.in_(job_ids))
+            rows = connection.execute(gone.returning(kept_in, jobs.c.result_bytes)).all()
+            shares = jobs.c.source.in_([result for result, _ in rows])
             connection.execute(
                 jobs.update().where(jobs.c.source.in_(job_ids)).values(cache_key=None)
             )
-            connection.execute(jobs.delete().where(jobs.c.id.in_(job_ids)))
+            heirs = sa.select(jobs.c.source, sa.func.min(jobs.c.number)).where(shares)
+            stored = {result: size for result, size in rows if size}
+            for result, heir in connection.execute(heirs.group_by(jobs.c.source)).all():
+                if result in stored:
+                    inherit = jobs.update().where(jobs.c.number == heir)
+                    connection.execute(inherit.values(result_bytes=stored[result]))
+
+    def known_results(self, results: Collection[str]) -> set[str]:
+        """Of the ids under which results lie, those of which a job speaks."""
+        own = sa.select(jobs.c.id).where(jobs.c.id.in_(results))
+        shared = sa.select(jobs.c.source).where(jobs.c.source.in_(results))
+        with self.engine.connect() as connection:
+            return set(connection.execute(own.union(shared)).scalars())
 
     def oldest_waiting_seconds(self) -> float:
         """Age of the job that has waited longest; 0 where none waits."""

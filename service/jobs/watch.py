@@ -77,10 +77,10 @@ class Watch:
             if not known:
                 continue
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # it will be back
-                version = (self._version(), frozenset(known))
+                version = (self._version(), frozenset(known.items()))
                 if version[0] is None or version != seen:
-                    seen = version
                     self._tell(known)
+                    seen = version
 
     def _version(self) -> int | None:
         """SQLite's change counter by a connection that never writes; None: ask anyway."""

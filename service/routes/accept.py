@@ -21,7 +21,7 @@ from service.routes.fetch import fetched
 from service.state import Service
 from service.study_jobs import new_job
 from service.study_options import parse_options, parse_reading
-from service.uploads import polite_refusal, read_segment_form
+from service.uploads import announced_bytes, polite_refusal, read_segment_form
 from service.version import release
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -31,9 +31,10 @@ async def accept_study(request: Request, service: Service, caller: Principal) ->
     """Read a study from a request's form and make a job of it; durable before this returns."""
     limits = limits_of(service)
     async with polite_refusal(request, limits):
-        await to_thread.run_sync(service.admit, caller)
         key = _idempotency_key(request)
+        await to_thread.run_sync(service.admit, caller, key)
         async with (
+            service.room.held(announced_bytes(request, limits)),
             read_segment_form(request, limits, service.blobs.spooled) as sent,
             fetched(service, sent) as form,
         ):

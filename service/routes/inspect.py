@@ -13,7 +13,7 @@ from service.routes.fetch import fetched
 from service.routes.jobs import MaySubmit
 from service.state import service_of
 from service.study_options import parse_series
-from service.uploads import polite_refusal, read_segment_form
+from service.uploads import announced_bytes, polite_refusal, read_segment_form
 
 router = APIRouter(tags=["segmentation"])
 
@@ -36,6 +36,7 @@ async def inspect(request: Request, caller: MaySubmit) -> Response:
     async with polite_refusal(request, limits):
         await to_thread.run_sync(service.admit, caller)
         async with (
+            service.room.held(announced_bytes(request, limits)),
             read_segment_form(request, limits, service.blobs.spooled, whole=False) as sent,
             fetched(service, sent) as form,
         ):

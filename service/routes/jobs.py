@@ -217,7 +217,7 @@ def cancel_job(request: Request, job: Found, caller: MaySubmit) -> JobAnswer:
     status_code=202,
     response_model=JobAnswer,
     responses={
-        204: {"description": "It had ended; it and its result are gone."},
+        204: {"description": "It had ended; it is gone, and its result unless others share it."},
         **problems("not-found"),
     },
 )

@@ -63,7 +63,10 @@ def reference(request: Request) -> Response:
 
 @router.get("/page/sample/{name}", include_in_schema=False)
 def sample(request: Request, name: str) -> Response:
-    """One image of the sample study, ``t1.nii.gz`` and so on; the first one takes seconds."""
+    """One image of the sample study, ``t1.nii.gz`` and so on.
+
+    The first request takes seconds, as it is drawn then; others meanwhile get 503.
+    """
     contrast: Contrast | None = next((c for c in CONTRASTS if name == c + _SUFFIX), None)
     if contrast is None:
         raise UnknownResourceError(f"The sample study is {', '.join(CONTRASTS)}, as {_SUFFIX}.")

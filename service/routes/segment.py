@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from http import HTTPStatus
 from typing import Final
 
 from anyio import to_thread
@@ -21,7 +22,7 @@ from service.jobs.records import Job
 from service.negotiation import choose_media_type
 from service.openapi import SEGMENT_RESPONSES
 from service.openapi_forms import SEGMENT_REQUEST
-from service.routes.accept import accept_study
+from service.routes.accept import accept_study, note
 from service.routes.jobs import MaySubmit, answer_accepted
 from service.state import Service, service_of
 
@@ -55,7 +56,10 @@ async def segment(request: Request, caller: MaySubmit) -> Response:
     if _ASYNCHRONOUS.search(request.headers.get("prefer", "")):
         return await answer_accepted(service, submitted)
     job = await _ended(request, service, submitted.job, leave=submitted.is_new)
-    return await to_thread.run_sync(result_answer, service, job, media_type)
+    answer = await to_thread.run_sync(result_answer, service, job, media_type)
+    if answer.status_code == HTTPStatus.OK:
+        note(request, "read-result", caller, job)
+    return answer
 
 
 async def _ended(request: Request, service: Service, job: Job, *, leave: bool) -> Job:

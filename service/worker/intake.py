@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -88,10 +87,9 @@ class Intake:
         here = {name: files.enter_context(self._blobs.as_file(key)) for name, key in inputs.items()}
         if DICOM not in here:
             return cast("Mapping[Contrast, Path]", here)
-        workspace = tempfile.TemporaryDirectory(prefix="dicom-", dir=self._blobs.spool)
         return DicomFiles(
             archive=here[DICOM],
-            workspace=Path(files.enter_context(workspace)),
+            workspace=files.enter_context(self._blobs.workspace("dicom-")),
             series=options.series,
         )
 

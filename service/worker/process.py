@@ -26,6 +26,7 @@ from service.metrics import RunMetrics
 from service.observability import configure_logging, describe_exception
 from service.parent import leave_with_parent
 from service.problems import WORKER_LOST
+from service.pulse import give_pulse
 from service.reading import StudyReader
 from service.settings import MEBIBYTE, Settings
 from service.supervisor import WORKER_ID_VARIABLE
@@ -34,6 +35,7 @@ from service.worker.bundles import bundle_loader
 from service.worker.memory import device_memory
 from service.worker.refresh import Refresher
 from service.worker.registry import ModelRegistry
+from service.worker.spool import SpoolKeeper
 from service.worker.work import StudyWork
 
 logger = logging.getLogger("service.worker")
@@ -79,9 +81,10 @@ def _run(settings: Settings, device: str) -> int:
         logger.error("the default model cannot be loaded", extra={**describe_exception(error)})
         return CANNOT_START
     reader = StudyReader(settings.reading_limits)
+    blobs = BlobStore(settings.storage_url, settings.spool)
     work = StudyWork(
         registry,
-        BlobStore(settings.storage_url, settings.spool),
+        blobs,
         reader,
         metrics,
         parse_servers(settings.dicomweb_servers or ""),
@@ -104,11 +107,15 @@ def _run(settings: Settings, device: str) -> int:
         hung=lambda: finish_spans(WORKER_LOST.type),
     )
     refresher = Refresher(registry, executor.tell)
+    keeper = SpoolKeeper(blobs)
     executor.start()
     refresher.start()
+    keeper.start()
+    give_pulse(executor.options.beat)
     logger.info("worker ready", extra={"device": device})
     leave.wait()
     refresher.stop()
+    keeper.stop()
     finished = executor.drain(settings.grace_seconds)
     logger.info("worker leaves", extra={"finished": finished})
     executor.close()

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
-
-import torch
 
 from model_core.catalogue import Installed, InstalledBundle, Stamp
 from model_core.errors import (
@@ -25,6 +24,7 @@ from model_core.errors import (
     MemoryLimitError,
     OptionError,
 )
+from model_core.inference.retry import is_out_of_memory
 from model_core.types import CancelCheck, Progress
 from service.catalogue import Key, installed_models
 from service.metrics import ModelInfo
@@ -82,8 +82,8 @@ class SegmenterLike(Protocol):
 SegmenterFactory = Callable[[InstalledBundle], SegmenterLike]
 Swapped = Callable[[Literal["ok", "broken"]], None]
 
-_NO_ROOM: Final = (MemoryError, KernelMemoryError, MemoryLimitError, torch.OutOfMemoryError)
-"""What says nothing against a version that a job asks for: there may be room for it later."""
+SHORT_SECONDS: Final = 60.0
+"""Between two attempts to exchange a version for one that found no memory."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ class ModelRegistry:
         self._loaded: OrderedDict[Key, LoadedModel] = OrderedDict()
         self._serving: dict[str, Key] = {}
         self._broken: dict[Key, _Broken] = {}
-        self._lock = threading.Lock()  # of the three above
+        self._postponed: dict[Key, float] = {}  # until when, on the monotonic clock
+        self._lock = threading.Lock()  # of the three tables that jobs ask
         self._loading = threading.Lock()  # one loads at a time: two would take the same room
 
     def loaded(self) -> tuple[str, ...]:
@@ -194,8 +195,11 @@ class ModelRegistry:
             for bundle in self._good(name, installed):
                 if serving is None or bundle.key == serving:
                     break
-                changed = True
-                if self._exchange(serving, bundle):
+                if self._postponed.get(bundle.key, 0.0) > time.monotonic():
+                    continue
+                exchanged = self._exchange(serving, bundle)
+                changed = changed or exchanged or bundle.key in self._broken
+                if exchanged:
                     break
         return changed
 
@@ -204,7 +208,10 @@ class ModelRegistry:
         try:
             model = self._make(bundle, leaving=serving)
         except Exception as error:  # noqa: BLE001 - the other one goes on
-            self._mark_broken(bundle, error)
+            if _no_room(error) and not isinstance(error, MemoryLimitError):
+                self._postpone(bundle, error)
+            else:
+                self._mark_broken(bundle, error)
             return False
         with self._lock:
             del self._loaded[serving]
@@ -217,9 +224,9 @@ class ModelRegistry:
         for bundle in self._good(name, self._installed()):
             try:
                 model = self._make(bundle)
-            except _NO_ROOM:
-                raise
-            except Exception as error:  # noqa: BLE001 - raised where no older version loads
+            except Exception as error:
+                if _no_room(error):
+                    raise
                 self._mark_broken(bundle, error)
                 fault = error
                 continue
@@ -234,10 +241,9 @@ class ModelRegistry:
             raise BundleError(f"version {bundle.version} of {bundle.name!r} could not be loaded")
         try:
             model = self._make(bundle)
-        except _NO_ROOM:
-            raise
         except Exception as error:
-            self._mark_broken(bundle, error)
+            if not _no_room(error):
+                self._mark_broken(bundle, error)
             raise
         with self._lock:
             if self._others > 0:
@@ -324,6 +330,18 @@ class ModelRegistry:
     def _bytes(self, *keys: Key) -> int:
         return sum(self._loaded[key].bundle.weights_bytes for key in keys)
 
+    def _postpone(self, bundle: InstalledBundle, error: Exception) -> None:
+        logger.warning(
+            "no memory for a version of a model: it is tried again later",
+            extra={
+                "model": bundle.name,
+                "version": bundle.version,
+                "seconds": SHORT_SECONDS,
+                **describe_exception(error),
+            },
+        )
+        self._postponed[bundle.key] = time.monotonic() + SHORT_SECONDS
+
     def _mark_broken(self, bundle: InstalledBundle, error: Exception) -> None:
         reason = {"reason": str(error)} if isinstance(error, CheckpointError) else {}
         logger.error(
@@ -350,6 +368,11 @@ class ModelRegistry:
                     del self._broken[key]
                 else:
                     broken.seen = now
+
+
+def _no_room(error: Exception) -> bool:
+    """What says nothing against a version that a job asks for: there may be room for it later."""
+    return isinstance(error, KernelMemoryError | MemoryLimitError) or is_out_of_memory(error)
 
 
 def _info(model: LoadedModel) -> ModelInfo:

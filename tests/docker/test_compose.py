@@ -115,7 +115,7 @@ def test_scaled_the_one_service_is_gone_and_any_worker_does_the_work(
         result = project.client.get(f"{jobs[0]}/result")
         expected = segmented_here(study, tmp_path / "here.nii.gz")
         assert differing(labels(result.content), expected) == 0
-        assert_watched(prometheus)
+        assert_watched(prometheus, processes=3)
 
 
 def ended(client: httpx.Client, job: str) -> bool:
@@ -125,11 +125,13 @@ def ended(client: httpx.Client, job: str) -> bool:
     return bool(found["state"] == "succeeded")
 
 
-def assert_watched(port: int) -> None:
-    """Prometheus reaches the interface by its name and knows the project's rules."""
+def assert_watched(port: int, *, processes: int = 1) -> None:
+    """Prometheus reaches the interface by its name, every worker, and knows the project's rules."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         wait_until(lambda: answers(client, "/-/ready") == 200, 60)
         wait_until(lambda: value(client, 'up{instance="segmamba:8000"}') == 1, 90)
+        up = 'count(up{job="segmamba"} == 1)'
+        wait_until(lambda: value(client, up) == processes, 90)
         wait_until(lambda: value(client, "max(segmamba_ready)") == 1, 90)
         rules = client.get("/api/v1/rules").json()["data"]["groups"]
         assert {group["name"] for group in rules} >= {"segmamba", "segmamba-slo"}

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from service.settings import Settings
 from tests.docker.files import (
     COMPOSE,
+    DOCKERFILE,
     GPU,
     ROOT,
     bases,
@@ -190,6 +191,48 @@ def test_the_engine_is_more_patient_than_the_service(name: str) -> None:
     assert one["healthcheck"]["test"][-1] == "ready"
 
 
+def test_more_grace_than_the_engine_has_is_warned_of_in_the_guide() -> None:
+    patience = int(service("segmamba")["stop_grace_period"].removesuffix("s"))
+    assert f"kills what has not left after {patience} s" in GUIDE
+    assert f"{patience - 10} at most" in GUIDE
+
+
+def test_the_database_is_asked_where_its_first_start_does_not_answer_yet() -> None:
+    """While it is made it listens on its socket alone, and then stops once more."""
+    words = service("postgres")["healthcheck"]["test"]
+    assert words[words.index("-h") + 1] == "127.0.0.1"
+
+
+def test_on_gpus_one_container_has_a_worker_on_each() -> None:
+    def workers(variables: dict[str, str]) -> int:
+        found: int = compose(variables, GPU)["services"]["worker"]["scale"]
+        return found
+
+    assert workers({}) == 1
+    assert workers({"SEGMAMBA_WORKERS": "3"}) == 3
+
+
+def test_keys_are_made_in_the_database_that_the_interface_asks() -> None:
+    made = re.findall(r"^docker compose run --rm (\S+) keys add (.*?) *#", GUIDE, re.MULTILINE)
+    assert len(made) == 4
+    for words in {words for _, words in made}:
+        assert {name for name, one in made if one == words} == {"segmamba", "api"}
+    assert "SEGMAMBA_JOBS_URL" in service("api")["environment"]
+
+
+def test_a_run_is_taken_out_as_the_guide_says(tmp_path: Path) -> None:
+    """Whoever asks owns what comes out, whatever the modes in the volume are."""
+    (words,) = re.findall(r"^docker compose run .*--entrypoint (tar) training (.*)$", GUIDE,
+                          re.MULTILINE)  # fmt: skip
+    made = tmp_path / "results" / "mine" / "cache"
+    made.mkdir(parents=True, mode=0o700)
+    (made / "one").write_text("1")
+    script = f"mkdir -p runs\n{' '.join(words)}"
+    assert "\nmkdir -p runs" in GUIDE
+    subprocess.run(["sh", "-euc", script], cwd=tmp_path, check=True, timeout=20)
+    assert (tmp_path / "runs" / "mine" / "cache" / "one").read_text() == "1"
+
+
 def test_an_open_door_is_said_and_answers_to_no_foreign_name() -> None:
     settings = service("segmamba")["environment"]
     # YAML reads `off` as false; both engines hand on what was written
@@ -256,7 +299,23 @@ def test_the_gpu_has_a_torch_that_the_project_takes_and_the_kernels_were_built_f
     for wheel in wheels:
         assert f"cu12torch{'.'.join(torch.split('.')[:2])}cxx11abiTRUE-cp312-cp312" in wheel
     assert "MAMBA_KEEP_CUDA_BUILD=TRUE" in stages()["gpu-packages"]
-    assert "python3.12" in stages()["gpu"]
+
+
+def installed(stage: str) -> set[str]:
+    """The Debian packages that a stage asks for by name."""
+    lists = re.findall(r"apt-get install ([^&\\]*)", stages()[stage])
+    return {word for words in lists for word in words.split() if not word.startswith("-")}
+
+
+def test_the_interpreter_behind_the_environment_is_in_the_image_that_keeps_it() -> None:
+    """An environment's python is a link, by the name that made it; CUDA's image has none."""
+    script = (ROOT / "docker" / "packages.sh").read_text()
+    (name,) = set(re.findall(r"^(\S+) -m venv ", script, re.MULTILINE))
+    assert {name, f"{name}-venv"} <= installed("gpu-packages")
+    assert name in installed("gpu")
+    assert re.search(r"^ARG CUDA_IMAGE=.*-ubuntu24\.04$", DOCKERFILE, re.MULTILINE), (
+        "there python3 is 3.12, for which the wheels of the kernels are"
+    )
 
 
 def test_the_gpus_own_pins_add_to_the_projects_and_replace_torch_alone() -> None:

@@ -180,7 +180,7 @@ def test_the_same_command_goes_on_and_adds_a_version_for_new_weights_only(
     assert versions(training_image) == {"1": "1", "2": "2"}
 
 
-@pytest.mark.parametrize("status", [1, 2, 75])
+@pytest.mark.parametrize("status", [1, 2, 74, 75])
 def test_a_run_that_did_not_finish_gives_no_model_and_its_own_status(
     tmp_path: Path, status: int
 ) -> None:
@@ -209,5 +209,19 @@ def test_a_folder_of_models_that_was_emptied_is_filled_again(training_image: Ima
 
 def test_a_run_without_a_bundle_is_left_alone(tmp_path: Path) -> None:
     image = Image(tmp_path)
-    assert image.starts(*RUN, SEGMAMBA_MODELS="models").returncode == 0
+    done = image.starts(*RUN, SEGMAMBA_MODELS="models")
+    assert done.returncode == 0, done.stderr
     assert image.calls == [" ".join(RUN)]
+    assert "Nothing was put among the models" in done.stdout
+    assert "models add" not in done.stdout
+
+
+def test_folds_are_left_to_whoever_chooses_one_which_is_said(tmp_path: Path) -> None:
+    bundle = "results/mine/fold_1/bundle"
+    image = Image(tmp_path, f"mkdir -p {bundle}; echo {{}} > {bundle}/card.json")
+    done = image.starts(*RUN, "--fold", "1", SEGMAMBA_MODELS="models")
+    assert done.returncode == 0, done.stderr
+    assert image.calls == [f"{' '.join(RUN)} --fold 1"]
+    assert "Nothing was put among the models" in done.stdout
+    assert bundle in done.stdout
+    assert "segmamba models add results/mine/fold_K/bundle --to models" in done.stdout

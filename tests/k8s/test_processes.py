@@ -69,8 +69,7 @@ class Node:
         with create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         environment = self.environment(pod, settings, port)
-        program, *words = container["command"]
-        assert program == "segmamba"
+        words = container["args"]
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [*COMMAND, *words], env=environment, stdout=log, stderr=log, cwd=self.folder

@@ -30,7 +30,7 @@ def test_an_object_without_a_schema_is_a_failure() -> None:
         ("Deployment", "segmamba-worker", ("spec", "template", "spec")),
         ("NetworkPolicy", "segmamba-outward", ("spec",)),
         ("ScaledObject", "segmamba-worker", ("spec",)),
-        ("ScaledObject", "segmamba-worker", ("spec", "fallback")),
+        ("ScaledObject", "segmamba-worker", ("spec", "advanced")),
         ("ServiceMonitor", "segmamba", ("spec", "selector")),
         ("PrometheusRule", "segmamba", ("spec",)),
     ],

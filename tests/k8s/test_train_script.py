@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker.files import stages
 from tests.k8s.overlays import MANIFESTS
 from tests.training.tiny import write_png_dataset
 from training.runs.run_folder import RunFolder
@@ -24,7 +26,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(tmp_path: Path) -> Start:
     """Starts the script with a program in the place of ``segmamba`` that does what it is told."""
 
-    def started(*arguments: str, does: str) -> subprocess.Popen[str]:
+    def started(*arguments: str, does: str, kernel: str = "true") -> subprocess.Popen[str]:
         program = tmp_path / "bin" / "segmamba"
         program.parent.mkdir(exist_ok=True)
         program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\n{does}\n')
@@ -32,6 +34,7 @@ def start(tmp_path: Path) -> Start:
         environment = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "RESULTS": str(tmp_path / "results"),
+            "KERNEL_CHECK": kernel,
         }
         return subprocess.Popen(
             ["sh", SCRIPT, *arguments], env=environment, stderr=subprocess.PIPE, text=True
@@ -63,7 +66,20 @@ def test_a_run_that_was_begun_goes_on(start: Start, tmp_path: Path, config: str)
     assert "--resume" in said(tmp_path)
 
 
-@pytest.mark.parametrize("status", [1, 2, 75, 137])
+def test_without_the_kernel_nothing_is_trained(start: Start, tmp_path: Path) -> None:
+    with start("first", "small-segmamba", does="exit 0", kernel="false") as run:
+        assert run.wait(20) == 1
+    assert not (tmp_path / "said").exists()
+
+
+def test_the_kernel_is_proved_by_the_script_of_the_image() -> None:
+    (place,) = re.findall(r"^\"\$\{KERNEL_CHECK:-(.*)\}\"$", SCRIPT.read_text(), re.MULTILINE)
+    folder, name = place.rsplit("/", 1)
+    for stage in ("cpu", "gpu"):
+        assert re.search(rf"^COPY .*docker/{name} .* {folder}/$", stages()[stage], re.MULTILINE)
+
+
+@pytest.mark.parametrize("status", [1, 2, 74, 75, 137])
 def test_the_status_is_the_run_s_own(start: Start, status: int) -> None:
     with start("first", "small-segmamba", does=f"exit {status}") as run:
         assert run.wait(20) == status
@@ -116,6 +132,7 @@ def a_pod(tmp_path: Path, words: list[str]) -> subprocess.Popen[bytes]:
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "RESULTS": str(tmp_path / "results"),
+        "KERNEL_CHECK": "true",
     }
     with (tmp_path / "pod.log").open("ab") as log:
         return subprocess.Popen(["sh", SCRIPT, *words], env=environment, stdout=log, stderr=log)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.page.pretended import ADDRESS, Pretended
 from tests.page.site import Site, chromium
 from tests.service.fakes import wait_until
 
@@ -66,15 +67,23 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture
+def pretended(browser: Browser) -> Iterator[Pretended]:
+    """A page whose service is pretended, so that its answers can be held back and refused."""
+    with watched(browser, ADDRESS) as page:
+        yield Pretended(page)
+
+
 class watched:  # noqa: N801 - reads as the context manager that it is
     """A page of a service, with the checks that hold for every test at its end."""
 
-    def __init__(self, browser: Browser, site: Site, **context: Any) -> None:
-        given = {"base_url": site.address, "viewport": {"width": 1280, "height": 720}, **context}
+    def __init__(self, browser: Browser, site: Site | str, **context: Any) -> None:
+        address = site if isinstance(site, str) else site.address
+        given = {"base_url": address, "viewport": {"width": 1280, "height": 720}, **context}
         self.context = browser.new_context(**given)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
-        self.watch = Watch(self.page, site.address)
+        self.watch = Watch(self.page, address)
 
     def __enter__(self) -> Page:
         return self.page

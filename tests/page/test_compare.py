@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.page.pretended import JOB, OTHER_JOB, Pretended, block, packed
 from tests.page.site import FAST, OTHER, Site
 from tests.page.steps import choose, picture, served, shown_rows, wait_for_picture
 
@@ -63,3 +64,35 @@ def test_one_model_is_nothing_to_compare(page: Page, site: Site) -> None:
         box.set_checked(False)
     page.locator("#compare").click()
     page.get_by_text("Tick two or more to compare.").wait_for()
+
+
+def images_asked(pretended: Pretended) -> list[str]:
+    """The images that were fetched."""
+    return [path for _, path in pretended.asked if path.endswith(".nii.gz")]
+
+
+def test_a_batch_of_several_studies_is_no_comparison(pretended: Pretended) -> None:
+    page = pretended.page
+    pretended.sums[OTHER_JOB] = "1"
+    pretended.listed = [pretended.job(JOB, batch="cohort"), pretended.job(OTHER_JOB, batch="cmp-1")]
+    page.goto("/")
+    links = page.get_by_role("link", name="its batch")
+    links.first.wait_for()
+    assert [link.get_attribute("href") for link in links.all()] == ["#batch=cmp-1"]
+    page.goto("/#batch=cohort")
+    page.locator("#problem").filter(has_text="are of different images").wait_for()
+    assert page.locator("#compare-results").inner_text() == ""
+    assert not images_asked(pretended)
+
+
+def test_the_images_of_a_comparison_are_fetched_once(pretended: Pretended) -> None:
+    for files in pretended.files.values():
+        files["t1.nii.gz"] = packed(block(7))
+    pretended.listed = [pretended.job(job, batch="cmp-1") for job in (JOB, OTHER_JOB)]
+    pretended.page.goto("/#batch=cmp-1")
+    wait_for_picture(pretended.page)
+    assert sorted(images_asked(pretended)) == [
+        f"/jobs/{JOB}/files/segmentation.nii.gz",
+        f"/jobs/{OTHER_JOB}/files/segmentation.nii.gz",
+        f"/jobs/{OTHER_JOB}/files/t1.nii.gz",
+    ]

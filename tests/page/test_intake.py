@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.page.pretended import JOB, OTHER_JOB, Pretended, send
 from tests.page.site import FAST, Site
 from tests.page.steps import drop, job_of, run, served, shown_rows, wait_for, wait_for_picture
 
@@ -168,7 +169,8 @@ def test_recent_jobs_lead_to_them_and_can_be_deleted(page: Page, site: Site) -> 
     ).json()
     page.goto(f"/#job={job['id']}")
     wait_for(page, "succeeded")
-    assert "the label map is shown alone" in page.locator(".controls").inner_text(timeout=90_000)
+    wait_for_picture(page)
+    assert "the label map is shown alone" in page.locator(".controls").inner_text()
     page.get_by_role("link", name="Segment", exact=True).click()
     row = page.locator("#recent tbody tr").first
     assert "Done" in row.inner_text()
@@ -178,3 +180,117 @@ def test_recent_jobs_lead_to_them_and_can_be_deleted(page: Page, site: Site) -> 
     page.locator("#recent tbody tr").first.get_by_role("button").click()
     page.wait_for_timeout(1000)
     assert site.client.get(f"/jobs/{job['id']}").status_code == 404
+
+
+SENT = """
+window.sent = [];
+const {open, send} = XMLHttpRequest.prototype;
+XMLHttpRequest.prototype.open = function (method, path) {
+  this.path = path;
+  return open.call(this, method, path);
+};
+XMLHttpRequest.prototype.send = function (form) {
+  for (const [name, value] of form) {
+    if (this.path === "/jobs" && name === "t1") value.text().then(text => window.sent.push(text));
+  }
+  return send.call(this, form);
+};
+"""
+
+
+def choose_study(page: Page, name: str) -> None:
+    """Choose four files that say whose they are."""
+    kind = "application/octet-stream"
+    page.locator("#files").set_input_files(
+        [
+            {"name": f"{name}_{one}.nii", "mimeType": kind, "buffer": f"{name}".encode()}
+            for one in CONTRASTS
+        ]
+    )
+
+
+def test_a_study_cannot_be_sent_by_the_form_of_the_one_before(pretended: Pretended) -> None:
+    page = pretended.page
+    page.add_init_script(SENT)
+    page.goto("/")
+    choose_study(page, "ONE")
+    page.locator("#run:enabled").wait_for()
+    pretended.refusals["^/models$"] = (503, 7)
+    choose_study(page, "TWO")
+    page.locator("#found-table").filter(has_text="TWO").wait_for()
+    page.get_by_text("The models cannot be listed: Refused by 503. Try again in 7 s.").wait_for()
+    assert page.locator("#run").count() == 0
+    pretended.refusals.clear()
+    page.locator("#ask-models").click()
+    page.locator("#run:enabled").click()
+    page.wait_for_function("sent.length > 0")
+    assert page.evaluate("sent") == ["TWO"]
+
+
+def test_a_form_that_was_waited_for_too_long_does_not_come(pretended: Pretended) -> None:
+    page = pretended.page
+    page.add_init_script(SENT)
+    page.goto("/")
+    pretended.hold = "^/models$"
+    choose_study(page, "ONE")
+    late = pretended.wait_held()
+    choose_study(page, "TWO")
+    page.locator("#run:enabled").wait_for()
+    pretended.answer(late)
+    page.wait_for_timeout(200)
+    page.locator("#run:enabled").click()
+    page.wait_for_function("sent.length > 0")
+    assert page.evaluate("sent") == ["TWO"]
+
+
+def test_the_form_comes_without_the_earlier_runs(pretended: Pretended) -> None:
+    page = pretended.page
+    page.goto("/")
+    pretended.refusals[r"^/jobs\?state"] = (429, 7)
+    choose_study(page, "ONE")
+    page.locator("#run:enabled").wait_for()
+    assert "could not be asked for" in page.locator("#prediction").inner_text()
+
+
+def test_a_sample_that_is_being_drawn_is_waited_for(pretended: Pretended) -> None:
+    page = pretended.page
+    page.goto("/")
+    pretended.refusals["/page/sample/t1.nii.gz"] = (503, 1)
+    page.locator("#sample").click()
+    page.locator("#intake").filter(has_text="Refused by 503.").wait_for()
+    pretended.refusals.clear()
+    page.locator("#run:enabled").wait_for()
+    pretended.refusals["/page/sample/t1.nii.gz"] = (503, 60)
+    page.locator("#sample").click()
+    page.locator("#problem").filter(has_text="Try again in 60 s.").wait_for()
+
+
+def test_what_failed_is_said_where_it_was_asked_for(pretended: Pretended) -> None:
+    page = pretended.page
+    page.goto(f"/#job={JOB}")
+    wait_for_picture(page)
+    pretended.refusals["/result$"] = (410, 0)
+    page.get_by_role("link", name="Everything (zip)").click()
+    page.locator("#problem").filter(has_text="Refused by 410.").wait_for()
+    pretended.listed = [pretended.job(OTHER_JOB)]
+    page.get_by_role("link", name="Segment", exact=True).click()
+    pretended.refusals[f"/jobs/{OTHER_JOB}$"] = (503, 0)
+    page.locator("#recent tbody button").click()
+    page.locator("#problem").filter(has_text="Refused by 503.").wait_for()
+    assert page.locator("#recent tbody button").is_enabled()
+
+
+def test_a_study_that_lacks_an_image_stays_unsent_after_a_refusal(pretended: Pretended) -> None:
+    page = pretended.page
+    page.goto("/")
+    choose_study(page, "ONE")
+    pretended.hold = "^/jobs$"
+    page.locator("#run:enabled").click()
+    sending = pretended.wait_held()
+    pretended.inspected["study"] = {"missing": ["t1"], "ready": False}
+    page.locator("#is-0").select_option("")
+    page.locator("#found-facts").filter(has_text="Missing:").wait_for()
+    send(sending, {"detail": "No room."}, 503)
+    page.locator("#problem").filter(has_text="No room.").wait_for()
+    page.wait_for_timeout(100)
+    assert page.locator("#run").is_disabled()

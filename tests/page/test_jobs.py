@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.page.conftest import watched
+from tests.page.pretended import JOB, OTHER_JOB, Pretended, event, send
 from tests.page.site import SLOW, Site
 from tests.page.steps import choose, run, wait_for, wait_for_picture
 
@@ -121,3 +122,64 @@ def test_a_key_is_asked_for_kept_for_the_tab_and_sent(browser: Browser, tmp_path
             page.locator("#key-dialog[open]").wait_for()
     finally:
         site.close()
+
+
+def test_results_that_come_too_late_are_not_shown(pretended: Pretended) -> None:
+    page = pretended.page
+    pretended.states[OTHER_JOB] = "running"
+    pretended.hold = "/models/m$"
+    page.goto(f"/#job={JOB}")
+    late = pretended.wait_held()
+    page.evaluate("job => { location.hash = `#job=${job}`; }", OTHER_JOB)
+    wait_for(page, "running")
+    pretended.answer(late)
+    page.wait_for_timeout(300)
+    assert OTHER_JOB[:8] in page.locator("#job-title").inner_text()
+    assert page.locator("#results").inner_text() == ""
+    assert page.locator("#job-viewer").inner_text() == ""
+
+
+def test_a_late_answer_does_not_open_a_job_again(pretended: Pretended) -> None:
+    page = pretended.page
+    pretended.states[JOB] = "running"
+    pretended.hold = "/events$"
+    page.goto(f"/#job={JOB}")
+    events = pretended.wait_held()
+    pretended.hold = "/cancel$"
+    page.locator("#cancel").click()
+    cancelling = pretended.wait_held()
+    ended = event(pretended.job(JOB, state="succeeded"))
+    events.fulfill(body=ended, content_type="text/event-stream")
+    wait_for(page, "succeeded")
+    send(cancelling, pretended.job(JOB, state="running"))
+    page.wait_for_timeout(200)
+    assert page.locator("#state").get_attribute("data-state") == "succeeded"
+    assert page.locator("#windows").is_hidden()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_job_is_asked_for_again_when_the_service_says(pretended: Pretended, status: int) -> None:
+    page = pretended.page
+    pretended.states[JOB] = "running"
+    pretended.refusals[f"/jobs/{JOB}$"] = (status, 2)
+    page.goto(f"/#job={JOB}")
+    said = page.locator("#trouble").filter(has_text=f"Refused by {status}. Trying again in 2 s.")
+    said.wait_for()
+    page.wait_for_timeout(1000)
+    assert len([path for _, path in pretended.asked if path == f"/jobs/{JOB}"]) == 1
+    pretended.refusals.clear()
+    wait_for(page, "running")
+    assert page.locator("#problem").is_hidden()
+
+
+def test_a_comparison_is_asked_for_again(pretended: Pretended) -> None:
+    page = pretended.page
+    pretended.listed = [pretended.job(JOB, state="failed", batch="cmp-1")]
+    pretended.refusals[r"^/jobs\?batch"] = (429, 1)
+    page.goto("/#batch=cmp-1")
+    page.locator("#compare-state").filter(
+        has_text="Refused by 429. Trying again in 1 s."
+    ).wait_for()
+    pretended.refusals.clear()
+    page.locator("#compare-state table").wait_for()
+    assert page.locator("#problem").is_hidden()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
 from model_core.types import CONTRASTS
+from service.errors import NotReadyError
 from service.page import sample
 from service.page.assets import STATIC, names
 from service.routes.page import POLICY
@@ -112,3 +115,51 @@ def test_a_sample_that_cannot_be_drawn_is_a_problem_to_try_again(
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
     assert not list(tmp_path.glob("*sample*"))
+
+
+def test_a_failure_to_draw_the_sample_is_remembered_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "_SEGMAMBA", "raise SystemExit(3)")
+    with pytest.raises(NotReadyError):
+        sample.sample_file(tmp_path, "t1")
+    with monkeypatch.context() as at_once:
+        at_once.setattr(sample, "_draw", lambda _: pytest.fail("it was drawn again"))
+        with pytest.raises(NotReadyError, match="could not be drawn") as caught:
+            sample.sample_file(tmp_path, "t1")
+        assert 0 < caught.value.retry_after <= 60
+    later = sample.time.monotonic() + 61
+    drawn: list[Path] = []
+    monkeypatch.setattr(sample, "_draw", drawn.append)
+    monkeypatch.setattr(sample.time, "monotonic", lambda: later)
+    sample.sample_file(tmp_path, "t1")
+    assert drawn == [tmp_path / "sample"]
+
+
+def test_nobody_waits_while_the_sample_is_drawn_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def draw(folder: Path) -> None:
+        begun.set()
+        assert end.wait(20)
+        folder.mkdir()
+        for contrast in CONTRASTS:
+            (folder / f"Phantom_{sample.SEED:04d}_{contrast}.nii.gz").write_bytes(b"drawn")
+
+    monkeypatch.setattr(sample, "_draw", draw)
+    path = "/page/sample/t1.nii.gz"
+    with (
+        running_api(make_settings(data_dir=tmp_path)) as client,
+        ThreadPoolExecutor(1) as elsewhere,
+    ):
+        first = elsewhere.submit(client.get, path)
+        try:
+            assert begun.wait(20)
+            answer = client.get(path, timeout=5)
+        finally:
+            end.set()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+        assert answer.json()["detail"] == "The sample study is being drawn."
+        assert first.result().content == client.get(path).content == b"drawn"

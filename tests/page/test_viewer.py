@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from tests.page.pretended import JOB, OTHER_JOB, Pretended, block, packed
 from tests.page.site import Site
 from tests.page.steps import (
     picture,
@@ -169,3 +171,39 @@ def test_results_say_what_the_report_says(viewer: Page, site: Site, done: str) -
         "report.html",
         "segmentation.zip",
     } <= offered
+
+
+@pytest.mark.parametrize("angles", [(0, 8, 0), (15, 0, 0)])
+def test_every_axis_of_tilted_thick_slices_is_reached(
+    pretended: Pretended, angles: tuple[float, float, float]
+) -> None:
+    affine = np.eye(4)
+    rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    affine[:3, :3] = rotation @ np.diag([-0.5, 0.5, 5])
+    affine[:3, 3] = -affine[:3, :3] @ [11.5, 11.5, 11.5]
+    pretended.files[JOB] = {"segmentation.nii.gz": packed(block(affine=affine))}
+    page = pretended.page
+    page.goto(f"/#job={JOB}")
+    wait_for_picture(page)
+    for place in ((4, 9, 20), (19, 9, 3)):
+        for axis, value in enumerate(place):
+            slide(page, f"axis-{axis}", value)
+        told = page.locator("#readout").evaluate("node => node.dataset.voxel")
+        assert told == f"{23 - place[0]},{place[1]},{place[2]}"
+        right, *_ = affine @ [23 - place[0], place[1], place[2], 1]
+        half = "left" if right < 0 else "right"
+        assert f"patient’s {half}" in page.locator("#readout").inner_text()
+
+
+def test_the_next_result_is_shown_in_all_planes(pretended: Pretended) -> None:
+    page = pretended.page
+    page.goto(f"/#job={JOB}")
+    wait_for_picture(page)
+    whole = picture(page)
+    page.locator("#view").select_option("axial")
+    assert (np.abs(picture(page).astype(int) - whole).max(axis=2) > 20).mean() > 0.01
+    page.evaluate("job => { location.hash = `#job=${job}`; }", OTHER_JOB)
+    page.locator("#results").filter(has_text=f"about {OTHER_JOB[:8]}").wait_for()
+    wait_for_picture(page)
+    assert page.locator("#view").input_value() == "all"
+    assert (np.abs(picture(page).astype(int) - whole).max(axis=2) > 20).mean() < 0.001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_what_is_away_is_said_to_be_back_soon_and_no_more(error: Exception) -> N
     response = problem_response(error)
     assert response.headers["retry-after"] == "5"
     assert b"secret" not in bytes(response.body)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_in_our_own_words_and_logged(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = problem_response(OSError(number, "No space left on device", "/data/secret"))
+    problem = json.loads(bytes(response.body))
+    assert (problem["status"], problem["type"]) == (507, "urn:segmamba:problem:storage-full")
+    assert response.headers["retry-after"] == "600"
+    assert "secret" not in str(problem)
+    [told] = caplog.records
+    assert (told.__dict__["cause"], told.__dict__["exception"]) == ("storage-full", "OSError")
 
 
 def test_causes_tell_kinds_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,31 @@ def test_the_same_key_is_the_same_job_and_another_request_with_it_is_refused(
     assert_problem(strange, 422, "option")
 
 
+@pytest.mark.parametrize(
+    ("limits", "queue", "refusal"),
+    [
+        (Limits(open_jobs=1), 100, (429, "too-many-jobs")),
+        (Limits(storage_mb=1), 100, (507, "storage-quota")),
+        (Limits(), 1, (429, "queue-full")),
+    ],
+    ids=["open jobs", "storage", "queue"],
+)
+def test_the_same_key_is_not_refused_for_the_job_that_it_has_made(
+    limits: Limits, queue: int, refusal: tuple[int, str]
+) -> None:
+    large = study_files(t1=image_bytes(shape=(70, 60, 50)))
+    with running_api(make_settings(auth="off", queue_size=queue)) as client:
+        keys = KeyStore(service_of(client).engine.database)
+        _, anna = keys.create("a", scopes=["segment"], limits=limits)
+        client.__dict__["app"].state.guard = Guard("keys", keys=keys)
+        sent = {"Authorization": f"Bearer {anna}", "Idempotency-Key": "again"}
+        first, again = (client.post("/jobs", files=large, headers=sent) for _ in range(2))
+        assert (first.status_code, again.status_code) == (202, 200), again.text
+        assert first.json()["id"] == again.json()["id"]
+        other = {**sent, "Idempotency-Key": "another"}
+        assert_problem(client.post("/jobs", files=large, headers=other), *refusal)
+
+
 def test_an_equal_study_is_answered_from_the_last_result(client: httpx.Client) -> None:
     images = study_files(t2=image_bytes(77))
     first = ended(client, client.post("/jobs", files=images).json())
@@ -121,6 +147,47 @@ def test_a_failed_job_keeps_its_problem() -> None:
         assert job["error"]["type"] == "urn:segmamba:problem:out-of-memory"
         problem = assert_problem(client.get(job["links"]["result"]), 503, "out-of-memory")
         assert problem["job"] == job["id"]
+
+
+def test_a_job_whose_result_finds_the_disk_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_data: bytes, key: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"/data/{key}")
+
+    with running_app() as client:
+        monkeypatch.setattr(service_of(client).blobs, "write", full)
+        job = ended(client, submit(client))
+        assert (job["state"], job["error"]["status"]) == ("failed", 507)
+        assert job["error"]["type"] == "urn:segmamba:problem:storage-full"
+        assert "/data" not in json.dumps(job["error"])
+        assert_problem(client.get(job["links"]["result"]), 507, "storage-full")
+
+
+def test_every_reading_of_a_result_is_in_the_audit_log(tmp_path: Path) -> None:
+    log, key = tmp_path / "audit.log", {"Idempotency-Key": "again"}
+    with running_app(settings=make_settings(audit_log=log)) as client:
+        answers = [client.post("/segment", files=study_files(), headers=key) for _ in range(2)]
+        answers.append(client.post("/segment", files=study_files()))  # from the last result
+        asynchronous = {"Prefer": "respond-async"}
+        job = client.post("/segment", files=study_files(), headers=asynchronous).json()
+    assert [answer.status_code for answer in answers] == [200] * 3
+    acts = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one["act"] for one in acts] == [*["submit", "read-result"] * 3, "submit"]
+    assert all(
+        read["job"] == made["job"] for made, read in zip(acts[::2], acts[1::2], strict=False)
+    )
+    assert acts[-1]["job"] == job["id"]
+
+
+def test_a_failed_segmentation_is_no_reading_of_a_result(tmp_path: Path) -> None:
+    def fail(_number: int) -> None:
+        raise MemoryError
+
+    log = tmp_path / "audit.log"
+    with running_app(
+        FakeSegmenter(on_window=fail), settings=make_settings(audit_log=log)
+    ) as client:
+        assert client.post("/segment", files=study_files()).status_code == 503
+    assert [json.loads(line)["act"] for line in log.read_text().splitlines()] == ["submit"]
 
 
 def test_a_waiting_job_has_a_place_and_a_running_one_stops_at_the_next_window() -> None:
@@ -190,6 +257,20 @@ def test_a_deleted_job_is_gone_with_its_files(client: httpx.Client) -> None:
     assert not place.exists()
     assert_problem(client.get(job["links"]["self"]), 404, "not-found")
     assert_problem(client.get(job["links"]["events"]), 404, "not-found")
+
+
+def test_deleting_a_job_leaves_its_result_to_those_that_share_it(client: httpx.Client) -> None:
+    images = study_files(t2=image_bytes(78))
+    first = ended(client, client.post("/jobs", files=images).json())
+    second = client.post("/jobs", files=images).json()
+    assert second["cached"]
+    result = client.get(first["links"]["result"]).content
+    assert client.delete(first["links"]["self"]).status_code == 204
+    assert_problem(client.get(first["links"]["self"]), 404, "not-found")
+    assert client.get(second["links"]["result"]).content == result
+    assert client.delete(second["links"]["self"]).status_code == 204
+    results = Path(service_of(client).settings.storage_url) / "results"
+    assert not (results / first["id"]).exists()
 
 
 def test_a_batch_is_counted_and_cancelled_together() -> None:

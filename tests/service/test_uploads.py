@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -225,6 +226,46 @@ def test_a_caller_who_goes_away_during_the_upload_leaves_nothing(client: httpx.C
     assert client.post("/segment", files=study_files()).status_code == 200
 
 
+def test_an_upload_that_finds_the_disk_full_is_told_so_and_leaves_nothing(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, kept = os.open, files_of(client)
+
+    def onto_a_full_disk(path: Path, flags: int, mode: int) -> int:
+        os.close(really(path, flags, mode))
+        return really("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr("service.form_reader.os.open", onto_a_full_disk)
+    for content in (image_bytes(), bytes(100_000)):  # noticed when the file is closed, and at once
+        response = client.post("/segment", files=study_files(t1=content))
+        assert_problem(response, 507, "storage-full")
+    assert files_of(client) == kept
+
+
+def test_uploads_on_their_way_are_promised_room(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, both = files_of(client), 100 + 5000 + len(WHOLE)
+    free = 512 * 1024 * 1024 + both - 1  # for either of them
+    monkeypatch.setattr(service_of(client).room, "_free", lambda: free)
+    with start_upload(client, WHOLE[:100]):
+        wait_until(lambda: len(files_of(client)) == len(kept) + 1)
+        assert_problem(send(client, WHOLE), 507, "storage-full")
+    wait_until(lambda: files_of(client) == kept)
+    assert send(client, WHOLE).status_code == 422, "there is room again, and these are no images"
+
+
+def test_a_body_of_unknown_length_is_promised_the_most_that_is_taken(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_of(client).room, "_free", lambda: (512 + 1) * 1024 * 1024)
+    type_only = {"Content-Type": CONTENT_TYPE}
+    for path, status in (("/segment", 422), ("/inspect", 200)):
+        response = client.post(path, content=iter([WHOLE]), headers=type_only)
+        assert_problem(response, 507, "storage-full")
+        assert client.post(path, content=WHOLE, headers=type_only).status_code == status
+
+
 def test_images_are_gone_when_their_job_has_ended(client: httpx.Client) -> None:
     assert client.post("/segment", files=study_files(), data={"cache": "false"}).status_code == 200
     wait_until(lambda: all("results" in path.parts for path in files_of(client)))
@@ -283,7 +324,7 @@ def files_of(client: httpx.Client) -> list[Path]:
 
 
 def start_upload(client: httpx.Client, sent: bytes = b"") -> socket.socket:
-    """Send the beginning of a form and no more."""
+    """Send the beginning of a form and no more, and announce 5000 bytes beyond."""
     start = sent or f"--{BOUNDARY}\r\n".encode()
     url = client.base_url
     raw = socket.create_connection((url.host, url.port or 80), timeout=20)

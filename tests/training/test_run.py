@@ -236,6 +236,26 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(
     assert load_checkpoint(folder.last)["step"] == 1
 
 
+def test_a_finished_run_that_is_extended_goes_on_after_an_interruption_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    one_thread()
+    request = ask(write_png_dataset(tmp_path, cases=2, size=32), tmp_path / "results")
+    run(lightm_unet_2d(), request, settings={**LIGHTM, "patch": [1, 32, 32], "steps": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("training.job.prepare_cases", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume({"steps": 2}, request)
+    folder = RunFolder(tmp_path / "results" / "run")
+    assert not is_finished(folder)
+    resume({"steps": 2}, request)
+    assert is_finished(folder)
+    assert load_checkpoint(folder.last)["step"] == 2
+
+
 def test_other_data_than_the_runs_is_refused(glioma: Said, tmp_path: Path) -> None:
     other = write_brats_dataset(tmp_path / "other", cases=1, shape=(16, 16, 16))
     with pytest.raises(OptionError, match="cases"):

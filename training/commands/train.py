@@ -6,14 +6,16 @@ Also runs as ``python -m training.commands.train``.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from model_core.cli import examples, say_error
+from model_core.cli import examples, say_error, say_fault
 from model_core.errors import OptionError, SegMambaError
 from training.commands import train_options as o
 from training.commands.settings import (
@@ -22,6 +24,7 @@ from training.commands.settings import (
     parse_settings,
     with_epochs,
 )
+from training.faults import PASSING
 
 if TYPE_CHECKING:
     from training.request import Fold, RunRequest
@@ -38,6 +41,20 @@ RECIPES = {
 """One line each; what they set is in ``training/recipes.py``."""
 STOPPED = 75
 """Exit status of a run that was stopped before its end and saved (sysexits.h: EX_TEMPFAIL)."""
+FAULT: Final = 74
+"""Exit status of a run that met a fault which may pass (sysexits.h: EX_IOERR)."""
+
+
+@contextmanager
+def _another_try() -> Iterator[None]:
+    """Let a fault that may pass end the command with a status of its own."""
+    try:
+        yield
+    except PASSING as error:
+        if os.environ.get("SEGMAMBA_DEBUG"):
+            raise
+        say_fault(error)
+        raise typer.Exit(FAULT) from error
 
 
 @examples(
@@ -50,6 +67,7 @@ STOPPED = 75
     "Recipes:",
     *(f"  {name:20}{line}" for name, line in RECIPES.items()),
 )
+@_another_try()
 def train(  # noqa: PLR0913 - each parameter is an option of the command
     recipe: o.Recipe = None,
     data: o.Data = None,
@@ -82,7 +100,8 @@ def train(  # noqa: PLR0913 - each parameter is an option of the command
     Ctrl-C saves and stops; --resume goes on exactly there. At the end the best weights predict the
     validation cases, the scores and a report are written, and BraTS runs become a model bundle.
 
-    Exit codes: 0 at its end, 2 wrong usage, 75 stopped before its end and saved.
+    Exit codes: 0 at its end, 2 wrong usage or input, 74 a fault that may pass (a full disk, no such
+    device now, a loss that is not finite), 75 stopped before its end and saved.
     """
     wish: dict[str, Any] = {"data": data, "synthesis": synthesis, "cache": cache, "export": export}
     wish["labels"] = None if labels == "auto-declared" else labels

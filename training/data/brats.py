@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from model_core.errors import OptionError, StudyError
+from model_core.imaging.declared import SPELLED
 from model_core.imaging.study_files import CONTRAST_NAMES
 from model_core.types import CONTRASTS
 from training.data.dataset import CaseFiles, Dataset
@@ -32,11 +33,6 @@ VALUES: Final[Mapping[Convention, Mapping[int, int]]] = {
     "brats2021": {0: 0, 1: 1, 2: 2, 4: 3},
     "brats2023": {0: 0, 1: 1, 2: 2, 3: 3},
 }
-SPELLED: Final[Mapping[Convention, tuple[str, ...]]] = {
-    "brats2021": ("t1", "t1ce", "t2", "flair"),
-    "brats2023": ("t1n", "t1c", "t2w", "t2f"),
-}
-"""File names in the order of `CONTRASTS`."""
 _TRUTH: Final = "seg"
 _FILE: Final = re.compile(
     rf"^(?:(?P<case>.+)[_-])?(?P<part>{'|'.join(CONTRAST_NAMES)}|{_TRUTH})\.nii(?:\.gz)?$",

@@ -16,15 +16,17 @@ import numpy.typing as npt
 
 from model_core.errors import ImageError, StudyError
 from model_core.imaging.grid import Grid
-from model_core.imaging.nifti import ReadLimits, read_nifti, write_nifti
+from model_core.imaging.nifti import ReadLimits, read_nifti, write_label_map, write_nifti
 from model_core.imaging.preprocess import Prepared, Preprocessing, prepare_volumes
 from model_core.imaging.volume import Volume
+from model_core.labels import scheme_values
+from model_core.types import LABEL_SCHEMES, LabelScheme
 from training.config import TrainConfig
 from training.data.channels_4d import split_channels
 from training.data.dataset import CaseFiles, Dataset
 from training.data.described import PICTURES
 from training.data.pictures import read_picture, read_picture_labels, write_picture_labels
-from training.task import LabelArray, Task
+from training.task import BRATS, LabelArray, Task
 
 LIMITS: Final = ReadLimits(file_bytes=2**33, voxels=2**31, longest_axis=2**15, shortest_axis=1)
 """Of a user's own training data: single slices and whole bodies are welcome."""
@@ -196,6 +198,8 @@ def write_labels(
 ) -> None:
     """Write internal labels in the data set's file values: whole, or not at all.
 
+    A ``.nii.gz`` map of BraTS labels in a BraTS numbering says so in its header extension.
+
     Args:
         path: ``.nii.gz``, ``.nii`` or ``.png``; its folder must exist.
         labels: (X, Y, Z) on the grid of `like`, (1, H, W) for a picture.
@@ -214,12 +218,27 @@ def write_labels(
             got=f"{labels.shape}",
             way_out="Restore them to the native grid first.",
         )
+    scheme = _scheme_of(dataset)
+    if scheme is not None and path.name.lower().endswith(".nii.gz"):
+        write_label_map(path, labels, like=volume, scheme=scheme)
+        return
     table = np.array([dataset.file_values[label] for label in range(len(dataset.file_values))])
     values = table.astype(np.uint8 if table.max() <= 255 else np.uint16)[labels]
     if path.suffix.lower() in PICTURES:
         write_picture_labels(path, values)
     else:
         write_nifti(path, Volume(values, volume.affine, header=volume.header))
+
+
+def _scheme_of(dataset: Dataset) -> LabelScheme | None:
+    """The BraTS numbering that the data set's files have, if they have one."""
+    if dataset.task.labels != BRATS.labels:
+        return None
+    written = [dataset.file_values[label] for label in sorted(dataset.file_values)]
+    for scheme in LABEL_SCHEMES:
+        if written == list(scheme_values(scheme).values()):
+            return scheme
+    return None
 
 
 def _first_image(case: CaseFiles) -> Volume:

@@ -9,7 +9,9 @@ from typing import Final
 import numpy as np
 
 from model_core.errors import OptionError
+from model_core.imaging.declared import declared_scheme
 from model_core.imaging.volume import Volume
+from model_core.labels import from_scheme
 from training.data.brats import VALUES
 from training.data.dataset import Dataset
 from training.data.described import PICTURES
@@ -74,7 +76,7 @@ def correct_file(source: Path, target: Path, corrections: Corrections) -> int:
             way_out="Pictures stay pictures, volumes volumes.",
         )
     volume = read_label_file(source)
-    dataset = _dataset(corrections, volume)
+    dataset = _dataset(corrections, volume, source)
     labels = to_internal(volume.array, dataset)
     corrected, _ = apply_corrections(labels, volume.spacing_mm, corrections.task, corrections)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,20 +84,23 @@ def correct_file(source: Path, target: Path, corrections: Corrections) -> int:
     return int(np.count_nonzero(corrected != labels))
 
 
-def _dataset(corrections: Corrections, volume: Volume) -> Dataset:
+def _dataset(corrections: Corrections, volume: Volume, source: Path) -> Dataset:
     """A data set that knows the numbering of the file."""
     return Dataset(
         name="label maps",
         layout="files",
         task=corrections.task,
-        values=corrections.values or _brats_values(volume),
+        values=corrections.values or _brats_values(volume, source),
         training=(),
     )
 
 
-def _brats_values(volume: Volume) -> Mapping[int, int]:
-    """Steps without a data set are a card's: BraTS, ET as 4 or 3 as the file has it."""
-    return VALUES["brats2021" if (volume.array == 4).any() else "brats2023"]
+def _brats_values(volume: Volume, source: Path) -> Mapping[int, int]:
+    """Steps without a data set are a card's: BraTS, ET as 4 or 3 as the file declares."""
+    scheme = declared_scheme(source)
+    if scheme is None:
+        from_scheme(volume.array, argument="label")  # refuses values that need a declaration
+    return VALUES[scheme or "brats2023"]
 
 
 def _is_labels(path: Path) -> bool:

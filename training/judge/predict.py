@@ -34,7 +34,7 @@ from training.data.images import (
 )
 from training.judge.inputs import Inputs, renumbering
 from training.judge.models import Model
-from training.judge.outputs import PICTURES_FOLDER, take_folder, write_summary
+from training.judge.outputs import PICTURES_FOLDER, source_of, take_folder, write_summary
 from training.judge.results import CORRECTED, RAW, CaseResult, Failure, Results
 from training.judge.score import CaseScore, score_case
 from training.loop.memory import is_out_of_memory
@@ -115,7 +115,7 @@ def predict_cases(
     Args:
         model: from `training.judge.loading.load_model`.
         inputs: from `training.judge.inputs.find_inputs`.
-        out: the folder; results that the same settings gave before are kept.
+        out: the folder; results that the same settings gave before for the same images are kept.
         options: what is made of each case.
         bars: told of the progress.
         cancelled: asked between cases and windows.
@@ -129,7 +129,8 @@ def predict_cases(
     results = Results(
         settings=_settings(model, options), task=model.task, trained_on=model.trained_on
     )
-    take_folder(out, results.settings, overwrite=options.overwrite)
+    kept = take_folder(out, results.settings, overwrite=options.overwrite)
+    results = replace(results, sources=kept)
     write_summary(out, results)
     maker = _Maker(model=model, dataset=inputs.dataset, out=out, options=options)
     for number, case in enumerate(inputs.cases):
@@ -138,8 +139,12 @@ def predict_cases(
         if bars:
             bars.start_study(case.name)
         try:
+            source = source_of(case, inputs.dataset)
+            if results.sources.get(case.name) != source:
+                results = maker.forget(case, results)
             done = maker.make(case, watch, draw=number < options.pictures)
-            results = replace(results, done=(*results.done, done))
+            sources = {**results.sources, case.name: source}
+            results = replace(results, done=(*results.done, done), sources=sources)
         except Cancelled:
             raise
         except (SegMambaError, OSError, RuntimeError, MemoryError) as error:
@@ -162,6 +167,17 @@ class _Maker:
     """Its labels are numbered as the model's."""
     out: Path
     options: PredictOptions
+
+    def forget(self, case: CaseFiles, results: Results) -> Results:
+        """Drop what was made from other images under this name: first from the summary."""
+        if not self._path(RAW, case).exists():
+            return results
+        others = {name: kept for name, kept in results.sources.items() if name != case.name}
+        results = replace(results, sources=others)
+        write_summary(self.out, results)
+        for path in (self._path(RAW, case), self._path(CORRECTED, case), self._picture(case)):
+            path.unlink(missing_ok=True)
+        return results
 
     def make(self, case: CaseFiles, watch: Watch, *, draw: bool) -> CaseResult:
         """Predict, correct, score, write and draw one case."""
@@ -210,7 +226,9 @@ class _Maker:
         corrected, reports = apply_corrections(
             raw, like.spacing_mm, self.model.task, self.options.corrections
         )
-        write_labels(self._path(CORRECTED, case), corrected, like, self.dataset)
+        path = self._path(CORRECTED, case)
+        path.parent.mkdir(exist_ok=True)
+        write_labels(path, corrected, like, self.dataset)
         return corrected, tuple(report.to_dict() for report in reports)
 
     def _truth(self, case: CaseFiles, like: Volume) -> LabelArray | None:
@@ -235,14 +253,15 @@ class _Maker:
             truth=truth,
             title=shown_names([case.name])[0],
         )
-        path = self.out / PICTURES_FOLDER / f"{case.name}.png"
+        path = self._picture(case)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_sheet(path, figure)
 
+    def _picture(self, case: CaseFiles) -> Path:
+        return self.out / PICTURES_FOLDER / f"{case.name}.png"
+
     def _path(self, kind: str, case: CaseFiles) -> Path:
-        path = self.out / kind / f"{case.name}{ending_of(case)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self.out / kind / f"{case.name}{ending_of(case)}"
 
 
 def ending_of(case: CaseFiles) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from training.judge.score import CaseScore, scores_to_json
@@ -78,6 +78,9 @@ class Results:
     failed: tuple[Failure, ...] = ()
     trained_on: frozenset[str] = frozenset()
     """Names of cases that the weights have seen."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Case → what its `RAW` label map was made from (`training.judge.outputs.source_of`), of
+    earlier calls too."""
 
     def scores(self, kind: str) -> dict[str, CaseScore]:
         """Scores of the cases that have a truth, `RAW` or `CORRECTED`."""
@@ -105,6 +108,7 @@ class Results:
         values: dict[str, Any] = {
             "schema": SCHEMA,
             "settings": dict(self.settings),
+            "sources": dict(self.sources),
             "cases": [result.to_json() for result in self.done],
             "failed": [{"case": one.name, "reason": one.reason} for one in self.failed],
         }

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from model_core.errors import KernelMemoryError, MemoryLimitError
+from model_core.inference import retry
 from model_core.types import Shape3
 from training.config import TrainConfig
 
@@ -19,7 +20,8 @@ _WORDS: Final = (
     "cannot allocate memory",
     "unable to allocate",
 )
-"""What PyTorch, its CPU allocator, NumPy and the operating system say, in lower case."""
+"""What an error of any class may say besides what `retry` knows, in lower case: PyTorch, NumPy, the
+operating system, and workers that repeat their words."""
 _STEP: Final = 16
 """Sides of a smaller patch are multiples of this, which every network takes."""
 
@@ -41,7 +43,7 @@ def memory_explained(config: TrainConfig, device: torch.device | str) -> Iterato
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError | KernelMemoryError):
+    if retry.is_out_of_memory(error) or isinstance(error, KernelMemoryError):
         return True
     return any(words in str(error).lower() for words in _WORDS)
 

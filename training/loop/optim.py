@@ -43,6 +43,7 @@ def build_optimiser(network: nn.Module, config: TrainConfig) -> Optimizer:
 
     Biases, norm gains and the scan's own vectors and matrices (`A_log`, `D`, `dt_proj.bias`) are
     left alone: pulling them to zero changes the recurrence's time scales, not its complexity.
+    With ``decay="all"`` they decay as well, as in the trainers that authors released.
     """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
@@ -51,7 +52,7 @@ def build_optimiser(network: nn.Module, config: TrainConfig) -> Optimizer:
         (decayed if is_kernel else kept).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+        {"params": kept, "weight_decay": config.weight_decay if config.decay == "all" else 0.0},
     ]
     if config.optimiser == "sgd":
         return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=True)

@@ -16,6 +16,7 @@ import torch
 
 from model_core.errors import OptionError
 from training.config import Arithmetic
+from training.faults import NotNowError
 from training.loop.options import RunOptions
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def open_fabric(options: RunOptions, precision: Arithmetic) -> Fabric:
     """Fabric with all processes running; only ``float16`` makes it change the arithmetic.
 
     Raises:
-        OptionError: Fabric is not installed, or more devices than there are.
+        OptionError: Fabric is not installed.
+        NotNowError: more devices than there are.
     """
     try:
         from lightning_fabric import Fabric
@@ -122,7 +124,7 @@ def _check_devices(device: str, devices: int) -> None:
         return
     found = torch.cuda.device_count()
     if found < devices:
-        raise OptionError(
+        raise NotNowError(
             "devices",
             expected=f"at most {found}, the CUDA devices of this machine",
             got=str(devices),

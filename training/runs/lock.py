@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from model_core.errors import OptionError
+from training.faults import NotNowError
 
 try:
     import fcntl
@@ -29,7 +29,7 @@ def held(path: Path) -> Iterator[None]:
     """Hold the lock file `path` (made if absent) for the time of the block.
 
     Raises:
-        OptionError: another process, or another part of this one, holds it.
+        NotNowError: another process, or another part of this one, holds it.
     """
     place = path.resolve()
     if place in _held_here:
@@ -79,8 +79,8 @@ def _lock(file: BinaryIO) -> bool:
             return True
 
 
-def _taken() -> OptionError:
-    return OptionError(
+def _taken() -> NotNowError:
+    return NotNowError(
         "name",
         expected="a run that no process works on",
         got="one that is being trained now",

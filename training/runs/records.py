@@ -45,7 +45,7 @@ def mend_records(path: Path) -> None:
             file.write(b"\n")
 
 
-def keep_records_until(path: Path, step: int) -> None:
+def keep_records_until(path: Path, step: float) -> None:
     """Drop what was recorded after `step`, in one write; damaged lines go as well.
 
     A line without a step belongs to the step of the line before it. A run that goes on has not

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ class RunFolder:
             notice: told in words what the user may want to know, such as how to get TensorBoard.
 
         Raises:
-            OptionError: another process works on this run.
+            NotNowError: another process works on this run.
         """
         if notice is not None:
             self._board.notice = notice
@@ -155,6 +156,10 @@ class RunFolder:
             match = _STEP_OF_PICTURE.search(picture.name)
             if match and int(match[1]) > step:
                 picture.unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Drop the record that the run has ended: it goes on."""
+        keep_records_until(self.metrics, math.inf)
 
     def validation_pictures(self) -> list[Path]:
         """The pictures of the evaluations, in order."""

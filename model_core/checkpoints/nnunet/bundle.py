@@ -20,7 +20,7 @@ from model_core.checkpoints.bundle import check_agrees, faults, parse_json, save
 from model_core.checkpoints.card import CardDraft, ModelCard
 from model_core.checkpoints.nnunet.folder import Results, Which, find_results, read_json
 from model_core.checkpoints.nnunet.labels import Meaning, read_labels
-from model_core.checkpoints.nnunet.plans import PlannedInput, read_plans
+from model_core.checkpoints.nnunet.plans import BRATS_STORED, PlannedInput, read_plans
 from model_core.checkpoints.nnunet.postprocess import read_postprocessing
 from model_core.checkpoints.nnunet.weights import Trained, build_trained, read_trained
 from model_core.errors import BundleError, OptionError
@@ -66,7 +66,7 @@ class NnunetOptions:
         fold: ``all`` or a number; None takes ``all`` if it was trained, else 0.
         which: the final checkpoint or the best one; None takes the final one if there is one.
         stored: how the training files were stored, e.g. ``"LPS"``, which nnU-Net does not record;
-            None: as BraTS does, or as the plans' reader turns them.
+            None: as the plans' reader turns them, else as BraTS does, with a warning.
         postprocess: a ``postprocessing.json``; ``auto`` looks in the folder; ``none`` takes none.
         card: JSON with card fields that the folder does not tell.
     """
@@ -131,7 +131,7 @@ def import_nnunet(
         folder=folder,
         card=save_bundle(folder, network, card),
         fold=results.fold,
-        warnings=(*_doubts(results, meaning), *warnings),
+        warnings=(*_doubts(results, meaning, planned), *warnings),
     )
 
 
@@ -174,10 +174,16 @@ def _corrections(
     return read_postprocessing(read_json(found[-1]), meaning.tissues) if found else ((), ())
 
 
-def _doubts(results: Results, meaning: Meaning) -> tuple[str, ...]:
+def _doubts(results: Results, meaning: Meaning, planned: PlannedInput) -> tuple[str, ...]:
     doubts = []
     if results.which == "best":
         doubts.append(f"fold {results.fold}: checkpoint_best.pth was taken, not the final one")
+    if planned.assumed:
+        doubts.append(
+            f"the training files are taken to be stored {BRATS_STORED}, as those of BraTS are; "
+            "nnU-Net does not record it. If they are not, every study is turned wrongly: look at "
+            "one (docs/how-to/nnunet.md) and give --stored"
+        )
     if meaning.tissues != {1: "NCR", 2: "ED", 3: "ET"}:
         numbering = ", ".join(f"{value} {name}" for value, name in sorted(meaning.tissues.items()))
         doubts.append(

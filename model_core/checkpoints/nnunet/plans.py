@@ -41,6 +41,8 @@ class PlannedInput:
     spacing_mm: Spacing
     window: Shape3
     normalisation: Literal["zscore-brain", "zscore-box"]
+    assumed: bool
+    """Nobody told how the training files were stored: neither the caller nor the reader."""
 
 
 def read_plans(
@@ -62,12 +64,14 @@ def read_plans(
     patch = _three("patch_size", settings.get("patch_size"))
     spacing = _three("spacing", settings.get("spacing"))
     order = _transpose(plans)
-    axes = _stored(plans, stored)[::-1]
+    turned = _turned(plans)
+    axes = _stored(turned, stored)[::-1]
     return PlannedInput(
         orientation="".join(axes[source] for source in order),
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         window=(int(patch[0]), int(patch[1]), int(patch[2])),
         normalisation=_normalisation(settings),
+        assumed=turned is None and stored is None,
     )
 
 
@@ -110,15 +114,19 @@ def _refuse_others(plans: Mapping[str, Any], settings: Mapping[str, Any]) -> Non
             raise _refused(key, usual, str(got))
 
 
-def _stored(plans: Mapping[str, Any], stored: str | None) -> str:
+def _turned(plans: Mapping[str, Any]) -> str | None:
+    """The orientation that the plans' reader turns every image to, if it does."""
     reader = str(plans.get("image_reader_writer", "SimpleITKIO"))
     if reader not in _READERS:
         raise _refused("image_reader_writer", f"one of {', '.join(_READERS)}", reader)
-    turned = _READERS[reader]
+    return _READERS[reader]
+
+
+def _stored(turned: str | None, stored: str | None) -> str:
     if turned is not None and stored not in (None, turned):
         raise OptionError(
             "stored",
-            expected=f"{turned}, to which {reader} turns every image",
+            expected=f"{turned}, to which the plans' reader turns every image",
             got=repr(stored),
             way_out="Leave --stored out.",
         )

@@ -1,9 +1,7 @@
-"""nnU-Net's ``postprocessing.json`` as steps of our model card, where they mean the same.
+"""nnU-Net's ``postprocessing.json`` as steps of our model card.
 
-nnU-Net knows one correction: of some labels together, keep the largest component (26 neighbours)
-and turn the rest into background. Over all tumour labels that is our ``keep_largest`` of WT. Over
-fewer, it punches holes into the regions around; our steps never do that, so there is no translation
-and a warning says so. (Among components of equal size nnU-Net keeps all, we keep the first.)
+nnU-Net knows one correction: of some labels together (a label, a region, or all of the tumour),
+keep the largest component and turn the rest into background. That is our ``keep_largest_of``.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from typing import Any, Final
 from model_core.errors import OptionError
 
 _KNOWN: Final = "remove_all_but_largest_component_from_segmentation"
-_ALL: Final = frozenset({"NCR", "ED", "ET"})
 
 
 def read_postprocessing(
@@ -27,7 +24,7 @@ def read_postprocessing(
         tissues: nnU-Net's value → NCR, ED or ET.
 
     Returns:
-        steps as a card stores them, and a warning for each correction that is left out.
+        steps as a card stores them, and a warning for each unknown correction, which is left out.
 
     Raises:
         OptionError: the file is not what nnU-Net writes.
@@ -40,10 +37,10 @@ def read_postprocessing(
     steps, warnings = [], []
     for function, kwargs in zip(functions, arguments, strict=True):
         names = _tissues(function, kwargs, tissues)
-        if names == _ALL:
-            steps.append({"name": "keep_largest", "params": {"region": "WT", "connectivity": 26}})
+        if names:
+            steps.append({"name": "keep_largest_of", "params": {"names": sorted(names)}})
         else:
-            warnings.append(_left_out(function, names))
+            warnings.append(f"post-processing: {function} is not known here and was left out")
     return tuple(steps), tuple(warnings)
 
 
@@ -64,16 +61,6 @@ def _flat(values: Any) -> Iterable[Any]:
     if not isinstance(values, list):
         return (values,)
     return (number for value in values for number in _flat(value))
-
-
-def _left_out(function: Any, names: frozenset[str]) -> str:
-    if not names:
-        return f"post-processing: {function} is not known here and was left out"
-    return (
-        f"post-processing: keeping the largest component of {' and '.join(sorted(names))} was left "
-        "out: nnU-Net turns the rest into background even inside the tumour, which no step here "
-        "does. Find steps of this project's own kind on held-out cases instead."
-    )
 
 
 def _bad(expected: str, got: str) -> OptionError:

@@ -18,7 +18,9 @@ from model_core.cli import bench_facts, bench_kernels, bench_plan, bench_steps
 from model_core.cli.bench_plan import BenchPlan, steps_of
 from model_core.cli.bench_report import TITLES, Report, write_report
 from model_core.cli.bench_steps import Measured, Row, Step, made, spread, timed
+from model_core.cli.bench_windows import subjects
 from model_core.ops import scan
+from model_core.ops.backends import CUDA_KERNELS
 
 Run = Callable[..., Result]
 
@@ -105,6 +107,16 @@ def test_a_kernel_that_is_wrong_fails(
     assert [row.problem for row in rows] == ["differs by more than it may"] * 2
     error = float(rows[0].figures["forward error"])
     assert (error > 9e-4) is (wrong == "forward")
+
+
+@pytest.mark.parametrize("name", CUDA_KERNELS)
+def test_a_named_scan_for_cuda_leaves_the_truth_to_the_cpu(
+    plan: BenchPlan, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SEGMAMBA_SCAN_BACKEND", name)
+    subject = subjects(plan)[1]
+    assert subject.truth.isfinite().all()
+    assert subject.truth.shape[2:] == plan.window
 
 
 def step(measure: Callable[[], Measured]) -> Step:

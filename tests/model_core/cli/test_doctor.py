@@ -12,6 +12,7 @@ from typer.testing import Result
 
 from model_core.cli import doctor
 from model_core.ops import BackendCheck
+from model_core.ops.backends import CUDA_KERNELS
 
 Run = Callable[..., Result]
 
@@ -160,6 +161,32 @@ def test_the_triton_scan_is_checked_on_the_gpu_that_runs_it(
     found, _ = findings(segmamba)
     assert asked == {"triton": "cuda", "native": "cpu"}
     assert "The GPU runs the Triton scan" in str(found["advice"])
+
+
+@pytest.mark.usefixtures("healthy", "gpu")
+@pytest.mark.parametrize("name", CUDA_KERNELS)
+def test_a_named_scan_for_cuda_is_asked_of_the_gpu_only(
+    segmamba: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SEGMAMBA_SCAN_BACKEND", name)
+    monkeypatch.setattr("model_core.ops.backends.mamba_ssm_function", lambda: (print, ""))
+    monkeypatch.setattr(
+        "model_core.ops.backends.triton_problem", lambda on: "" if on == "cuda" else "CUDA only"
+    )
+    found, code = findings(segmamba)
+    assert (found["problems"], code) == ([], 0)
+    assert found["selected"] == {"cuda": name}
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("name", CUDA_KERNELS)
+def test_without_a_gpu_a_named_scan_for_cuda_is_a_problem(
+    segmamba: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SEGMAMBA_SCAN_BACKEND", name)
+    found, code = findings(segmamba)
+    assert code == 1
+    assert f"The scan backend '{name}' cannot run on cpu" in str(found["problems"])
 
 
 @pytest.mark.usefixtures("healthy", "gpu")

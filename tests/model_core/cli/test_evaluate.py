@@ -19,6 +19,7 @@ from model_core.cli import main
 from model_core.cli.evaluate import evaluate
 from model_core.cli.pairs import find_pairs
 from model_core.errors import ImageError, InputError, OptionError
+from model_core.imaging.nifti import read_nifti, write_label_map
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 Labels = NDArray[np.generic]
@@ -58,7 +59,7 @@ class TestTwoFiles:
     def test_names_need_not_match_and_schemes_may_differ(
         self, run: Callable[..., Result], tmp_path: Path
     ) -> None:
-        mine = save(tmp_path / "mine.nii.gz", labels(et=3))
+        mine = save(tmp_path / "mine-seg.nii.gz", labels(et=3))
         truth = save(tmp_path / "CASE_seg.nii.gz", labels(et=4))
         result = run(mine, truth)
         assert result.exit_code == 0
@@ -69,7 +70,7 @@ class TestTwoFiles:
     def test_scores_are_those_of_the_shift(
         self, run: Callable[..., Result], tmp_path: Path
     ) -> None:
-        mine, truth = save(tmp_path / "a.nii", labels(shift=1)), save(tmp_path / "b.nii")
+        mine, truth = save(tmp_path / "a.nii", labels(shift=1)), save(tmp_path / "b_seg.nii")
         result = run(mine, truth, "--json", tmp_path / "scores.json")
         assert result.exit_code == 0, result.exception
         (case,) = json.loads((tmp_path / "scores.json").read_text())["cases"]
@@ -107,7 +108,7 @@ class TestTwoFiles:
     ) -> None:
         affine = np.diag([2.0, 1.0, 0.5, 1.0])
         mine = save(tmp_path / "a.nii", labels(shift=1), affine)
-        run(mine, save(tmp_path / "b.nii", affine=affine), "--json", tmp_path / "s.json")
+        run(mine, save(tmp_path / "b_seg.nii", affine=affine), "--json", tmp_path / "s.json")
         (case,) = json.loads((tmp_path / "s.json").read_text())["cases"]
         assert case["regions"]["WT"]["hd95_mm"] == pytest.approx(2)
         assert case["regions"]["WT"]["truth_ml"] == pytest.approx(0.512)
@@ -121,6 +122,59 @@ class TestTwoFiles:
             error = raised(run(path, truth), InputError)
             assert error.argument == "prediction"
             assert "Doe" not in str(error)
+
+
+class TestNumbering:
+    """Which value is enhancing tumour is declared by each file, or by ``--scheme``."""
+
+    def dice(self, run: Callable[..., Result], mine: Path, truth: Path) -> float:
+        scores = mine.parent / "scores.json"
+        result = run(mine, truth, "--json", scores)
+        assert result.exit_code == 0, result.exception
+        dice: float = json.loads(scores.read_text())["cases"][0]["regions"]["ET"]["dice"]
+        return dice
+
+    def test_a_cavity_of_brats_2024_is_no_enhancing_tumour(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        mine = save(tmp_path / "mine.nii.gz", labels(et=3))
+        truth = save(tmp_path / "CASE-seg.nii.gz", labels(et=4))
+        error = raised(run(mine, truth), ImageError)
+        assert (error.argument, error.got) == ("truth", "also 4")
+
+    @pytest.mark.parametrize("et", [3, 4])
+    def test_a_truth_that_declares_nothing_is_not_guessed_at(
+        self, run: Callable[..., Result], tmp_path: Path, et: int
+    ) -> None:
+        path = save(tmp_path / "labelsTr" / "a.nii.gz", labels(et=et))
+        error = raised(run(path, path), ImageError)
+        assert error.got == f"the value {et}, and no declaration"
+        assert "--scheme" in error.way_out
+        scheme = "brats2021" if et == 4 else "brats2023"
+        assert run(path, path, "--scheme", scheme).exit_code == 0
+
+    def test_without_such_a_value_no_declaration_is_needed(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        path = save(tmp_path / "a.nii.gz", labels(et=1))
+        assert self.dice(run, path, path) == 1
+
+    def test_a_prediction_that_declares_nothing_is_numbered_as_its_truth(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        mine, truth = save(tmp_path / "a.nii.gz"), save(tmp_path / "t" / "a_seg.nii.gz")
+        assert self.dice(run, mine, truth) == 1
+        other = save(tmp_path / "t" / "a-seg.nii.gz", labels(et=3))
+        assert raised(run(mine, other), ImageError).argument == "prediction"
+
+    def test_a_map_of_our_own_declares_itself_whatever_its_name(
+        self, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        truth = save(tmp_path / "CASE_seg.nii.gz", labels(et=4))
+        like = read_nifti(truth, argument="truth")
+        mine = tmp_path / "mine_seg.nii.gz"
+        write_label_map(mine, labels(et=3).astype(np.uint8), like=like, scheme="brats2023")
+        assert self.dice(run, mine, truth) == 1
 
 
 class TestFolders:
@@ -189,7 +243,7 @@ class TestFolders:
     ) -> None:
         save(tmp_path / "mine" / "A.nii.gz")
         for name in ("A", "B", "C"):
-            save(tmp_path / "truth" / f"{name}.nii.gz")
+            save(tmp_path / "truth" / f"{name}_seg.nii.gz")
         result = run(tmp_path / "mine", tmp_path / "truth", "--json", tmp_path / "s.json")
         assert result.exit_code == 0
         assert "2 truths without a partner" in result.stderr
@@ -226,7 +280,8 @@ class TestFolders:
     ) -> None:
         for name in ("A", "B"):
             save(tmp_path / "mine" / f"{name}.nii.gz")
-            save(tmp_path / "truth" / f"{name}.nii.gz", labels() if name == "A" else labels()[1:])
+            truth = tmp_path / "truth" / f"{name}_seg.nii.gz"
+            save(truth, labels() if name == "A" else labels()[1:])
         error = raised(run(tmp_path / "mine", tmp_path / "truth"), InputError)
         assert error.argument == "prediction 2 of 2 (in name order)"
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 from model_core.cli import main
 from model_core.cli.engine import Engine, make_segmenter
-from model_core.cli.replay import replay
+from model_core.cli.replay import _read_dicom, replay
 from model_core.dicom.series import list_series
 from model_core.dicom.volume import read_series
 from model_core.imaging.nifti import read_label_map, read_nifti
@@ -25,8 +27,8 @@ from model_core.metrics.overlap import region_dice
 from model_core.preparation.options import PrepareOptions
 from model_core.preparation.prepare import prepare_study
 from model_core.provenance import RunFacts, manifest_of
-from model_core.provenance.digests import card_sha256
-from tests.dicom_series import SeriesRecipe, geometry_affine, write_series
+from model_core.provenance.digests import card_sha256, decoded_sha256
+from tests.dicom_series import SeriesRecipe, enhanced_of, geometry_affine, write_series
 from tests.model_core.provenance.runs import FirstRun, first_run
 from tests.model_core.provenance.tiny import write_bundle
 
@@ -160,6 +162,36 @@ def test_a_run_from_dicom_is_read_from_its_shuffled_files(
     assert "byte for byte" in done.stdout
     next(heap.iterdir()).unlink()
     assert again(first, "--input", heap).exit_code == 2
+
+
+def test_parts_of_a_file_that_make_no_volume_are_passed_over(tmp_path: Path) -> None:
+    path = with_crossed_frame(tmp_path / "enhanced.dcm")
+    listed = list_series([path])
+    assert [bool(one.problems) for one in listed].count(True) == 1
+    (good,) = (one for one in listed if not one.problems)
+    volume = read_series(good)
+    found = _read_dicom([path], "t1ce", decoded_sha256(volume))
+    np.testing.assert_array_equal(found.array, volume.array)
+
+
+def with_crossed_frame(path: Path) -> Path:
+    """Write an enhanced image of 6 slices and one frame across them, as a localiser would be."""
+    values = np.random.default_rng(3).integers(0, 500, (8, 8, 6))
+    dataset = enhanced_of(values, geometry_affine(shape=values.shape))  # type: ignore[arg-type]
+    orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    del dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    crossed = deepcopy(groups[0])
+    for frame in (*groups, crossed):
+        frame.PlaneOrientationSequence = deepcopy(orientation)
+    row, column = np.reshape(orientation[0].ImageOrientationPatient, (2, 3)).astype(float)
+    across = [*row, *np.cross(row, column)]
+    crossed.PlaneOrientationSequence[0].ImageOrientationPatient = across
+    groups.append(crossed)
+    dataset.PixelData += dataset.PixelData[: len(dataset.PixelData) // dataset.NumberOfFrames]
+    dataset.NumberOfFrames += 1
+    dataset.save_as(path, enforce_file_format=True)
+    return path
 
 
 def dicom_run(run: FirstRun, folder: Path) -> Path:

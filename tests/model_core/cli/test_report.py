@@ -73,6 +73,22 @@ def test_a_result_is_told_in_every_way(
         assert name not in html
 
 
+def test_a_report_beside_the_run_of_the_map_is_used(
+    result: Path, segmamba: Run, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("segmentation.nii.gz", "report.json"):
+        shutil.copy(result / name, alone / name)
+    labels = ["--labels", result / "segmentation.nii.gz"]
+    for words, left_out in (([result, *labels], False), ([alone], False), ([alone, *labels], True)):
+        done = segmamba("report", *words, "-o", tmp_path / "page.html", "--overwrite")
+        assert done.exit_code == 0, done.output
+        text = page_of((tmp_path / "page.html").read_text(encoding="utf-8")).text
+        assert ("report.json: left out" in text) == left_out
+        assert ("Arithmetic" in text) != left_out, "as the report tells it"
+
+
 def test_nothing_is_replaced_unless_asked(result: Path, segmamba: Run, tmp_path: Path) -> None:
     output = tmp_path / "page.html"
     output.write_text("mine")

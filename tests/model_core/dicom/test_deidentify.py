@@ -257,6 +257,115 @@ def test_what_tells_contrasts_apart_stays() -> None:
     assert replace(after, **changed) == replace(before, **changed)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "text"),
+    [
+        ("Li^Wu", "77", "LI WU 77"),
+        ("Li^Wu", "77", "HEAD LI"),
+        ("Li^Wu", "77", "WULI"),
+        ("Li^Wu", "77", "SCAN_77"),
+        ("Erika", "12-34-56", "123456"),
+        ("Erika", "12-34-56", "12 34 56"),
+        ("Müller^Ada", "1", "MUELLER"),
+        ("Müller^Ada", "1", "MULLER HEAD"),
+        ("Smith", "1", "XSMITHX"),
+    ],
+)
+def test_short_names_and_ids_do_not_survive_as_code_strings_or_machines_words(
+    name: str, number: str, text: str
+) -> None:
+    dataset = changed(PatientName=name, PatientID=number, BodyPartExamined=text)
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.ReceiveCoilName = dataset.SoftwareVersions = text
+    clean = cleaned(dataset)
+    assert (clean.BodyPartExamined, clean.ReceiveCoilName, clean.SoftwareVersions) == ("", "", "")
+
+
+def test_an_id_among_the_others_does_not_survive_either() -> None:
+    dataset = changed(ReceiveCoilName="Coil of WQ81")
+    dataset.OtherPatientIDsSequence = [item(PatientID="WQ81")]
+    assert not cleaned(dataset).ReceiveCoilName
+
+
+def test_terms_of_the_standard_stay_though_a_patient_is_called_like_them() -> None:
+    dataset = changed(PatientName="Se^No^Gr", PatientID="2D", BurnedInAnnotation="NO")
+    dataset.ScanningSequence, dataset.MRAcquisitionType = ["GR", "IR"], "2D"
+    clean = cleaned(dataset)
+    assert (list(clean.ScanningSequence), clean.MRAcquisitionType) == (["GR", "IR"], "2D")
+    assert clean.BurnedInAnnotation == "NO"
+
+
+@pytest.mark.parametrize("number", ["12-34-16", "7"])
+def test_a_digit_or_two_of_an_id_are_no_trace_of_it(number: str) -> None:
+    dataset = changed(PatientID=number, SequenceName="*tfl3d1_16", SoftwareVersions="V7.34")
+    clean = cleaned(dataset)
+    assert (clean.SequenceName, clean.SoftwareVersions) == ("*tfl3d1_16", "V7.34")
+
+
+@pytest.mark.parametrize(
+    "date", ["1960-02-03", "19600203", "03.02.1960", "2/3/1960", "03-02-60", "3 Feb 1960"]
+)
+def test_what_holds_a_date_does_not_survive(date: str) -> None:
+    for text in (date, f"Coil {date}", f"{date}_x"):
+        assert not cleaned(changed(ReceiveCoilName=text)).ReceiveCoilName
+    assert not cleaned(changed(BodyPartExamined="19600203")).BodyPartExamined
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("SoftwareVersions", "syngo MR E11"),
+        ("SoftwareVersions", "25_LX_MR Software release:DV25.0_R02_1549.b"),
+        ("SoftwareVersions", "5.1.7.2"),
+        ("ReceiveCoilName", "HeadNeck_20"),
+        ("SequenceName", "*spcir3d1_298ns"),
+        ("SequenceName", "SEEPI2D+0.7"),
+        ("SequenceName", "FSE_T2_105"),
+        ("ScanOptions", "SAT_GEMS"),
+    ],
+)
+def test_what_machines_write_stays(keyword: str, text: str) -> None:
+    assert cleaned(changed(PatientName="Li^Wu", **{keyword: text}))[keyword].value == text
+
+
+def test_a_sequences_name_has_no_blank() -> None:
+    clean = cleaned(changed(SequenceName="Dr Meier", PulseSequenceName="Dr Meier"))
+    assert (clean.SequenceName, clean.PulseSequenceName) == ("", "")
+
+
+def test_no_text_survives_in_lookup_tables_or_long_lists_of_numbers() -> None:
+    hidden = np.frombuffer(TOKEN.encode(), "<u2").tolist()
+    dataset = changed(WindowCenter=[40, 50], AcquisitionMatrix=[0, 256, 256, 0])
+    table = item(LUTDescriptor=[len(hidden), 0, 16], LUTExplanation="x")
+    table.add_new(0x00283006, "US", hidden)
+    dataset.VOILUTSequence = [table]
+    dataset.ReferencedImageSequence = [item(VOILUTSequence=[table])]
+    dataset.FrameNumbersOfInterest = hidden
+    before = as_bytes(dataset)
+    assert found_in(before, TOKEN)
+    clean = Deidentifier(KEY).clean(before)
+    assert not found_in(clean.data, TOKEN, TOKEN[2:])
+    back = dcmread(BytesIO(clean.data))
+    assert "VOILUTSequence" not in back
+    assert list(back.AcquisitionMatrix) == [0, 256, 256, 0]
+    assert list(back.WindowCenter) == [40, 50]
+
+
+@pytest.mark.parametrize(
+    ("agent", "left"),
+    [
+        ("N/A", ""),
+        ("NOT GIVEN", ""),
+        ("ohne KM", ""),
+        ("--", ""),
+        ("Unknown", "UNKNOWN"),
+        ("non-ionic agent", DUMMY),
+    ],
+)
+def test_what_denies_an_agent_or_does_not_know_is_not_made_one(agent: str, left: str) -> None:
+    assert cleaned(changed(ContrastBolusAgent=agent)).ContrastBolusAgent == left
+
+
 @pytest.mark.parametrize("agent", ["", "NONE", "no"])
 def test_a_scan_without_contrast_does_not_get_one(agent: str) -> None:
     dataset = image()
@@ -356,6 +465,7 @@ def changed(**tags: Any) -> Dataset:
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screen"),
         ({"PhotometricInterpretation": "RGB"}, "colour"),
         ({"SamplesPerPixel": 3}, "colour"),
+        ({"ModalityLUTSequence": [item(LUTDescriptor=[2, 0, 16])]}, "lookup table"),
         ({"BitsAllocated": 32}, "layout"),
         ({"HighBit": 14}, "layout"),
         ({"Rows": 0}, "no pixel"),

@@ -16,6 +16,7 @@ from model_core.imaging import nifti
 from model_core.imaging.grid import Grid
 from model_core.imaging.nifti import ReadLimits, read_label_map, read_nifti, write_nifti
 from model_core.imaging.volume import Volume
+from model_core.types import LabelScheme
 from tests.model_core.imaging.builders import (
     BRATS_AFFINE,
     nifti_bytes,
@@ -406,13 +407,13 @@ def test_a_valid_gzip_file_with_changed_bytes_or_a_cut(data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4", "f8"])
-@pytest.mark.parametrize("enhancing", [3, 4])
+@pytest.mark.parametrize(("enhancing", "scheme"), [(3, "brats2023"), (4, "brats2021")])
 def test_label_maps_of_any_type_and_numbering_give_internal_labels(
-    dtype: str, enhancing: int
+    dtype: str, enhancing: int, scheme: LabelScheme
 ) -> None:
     expected = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
     stored = np.where(expected == 3, enhancing, expected).astype(dtype)
-    labels, volume = read_label_map(nifti_bytes(stored), argument="truth")
+    labels, volume = read_label_map(nifti_bytes(stored), argument="truth", scheme=scheme)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_allclose(volume.affine, BRATS_AFFINE)
@@ -429,8 +430,9 @@ def test_a_label_map_in_another_axis_order_is_turned_to_its_images(
 ) -> None:
     labels = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
     images = Volume(counting("f4"), oblique_affine((1, 1, 1)))
-    write_nifti(tmp_path / "seg.nii", Volume(labels, images.affine).reoriented(axcodes))
-    found, volume = read_label_map(tmp_path / "seg.nii", argument="truth", on=images.grid)
+    path = tmp_path / "CASE-seg.nii"
+    write_nifti(path, Volume(labels, images.affine).reoriented(axcodes))
+    found, volume = read_label_map(path, argument="truth", on=images.grid)
     np.testing.assert_array_equal(found, labels)
     assert volume.grid.matches(images.grid)
 

@@ -124,6 +124,26 @@ def test_recordings_go_before_any_rung_of_the_ladder(study: Study) -> None:
     assert segmenter.accelerator.graphs == "off: memory ran out"
 
 
+@pytest.mark.parametrize(
+    ("device", "state"), [("cuda:0", "off: memory ran out"), ("cuda:1", "1 recorded")]
+)
+def test_an_idle_models_recordings_go_too_on_the_same_device(
+    study: Study, device: str, state: str
+) -> None:
+    idle_kit, kit = SimulatedKit(), SimulatedKit()
+    idle_kit.device = torch.device(device)
+    idle, running = simulated(idle_kit, batch=2), simulated(kit, batch=2, launched=False)
+    expected = idle.segment(study).labels
+    idle.segment(study)
+    assert idle.accelerator.graphs == "1 recorded"
+    running._network = Short(kit, running._network, at=1)
+    result = running.segment(study)
+    assert result.memory_steps == (() if device == "cuda:0" else ("smaller-batch",))
+    assert idle.accelerator.graphs == state
+    assert np.array_equal(idle.segment(study).labels, expected)
+    assert np.array_equal(result.labels, expected)
+
+
 def test_without_a_recording_the_ladder_is_climbed_at_once(study: Study) -> None:
     kit = SimulatedKit()
     segmenter = simulated(kit, batch=4, launched=False)

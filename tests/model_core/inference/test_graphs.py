@@ -6,12 +6,13 @@ import json
 import logging
 import subprocess
 import sys
+from threading import Event, Thread
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model_core.inference.graphs import KEPT, WARM_UP, Replayer
+from model_core.inference.graphs import KEPT, WARM_UP, Replayer, forget_all
 from model_core.precision import at_precision
 from tests.model_core.inference.simulated_device import Launched, SimulatedKit
 
@@ -209,6 +210,54 @@ def test_given_back_recordings_are_not_made_again(kit: SimulatedKit, replayer: R
     for _ in range(WARM_UP + 2):
         check(replayer, network, windows())
     assert len(replayer) == 0
+
+
+class Waiting(nn.Module):
+    """Answers when it may."""
+
+    def __init__(self, kit: SimulatedKit) -> None:
+        super().__init__()
+        self.kit, self.begun, self.may = kit, Event(), Event()
+        self.may.set()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.begun.set()
+        assert self.may.wait(10)
+        return self.kit.launch(torch.square, batch)
+
+
+def test_another_models_recordings_go_between_two_of_its_passes(kit: SimulatedKit) -> None:
+    replayer = Replayer(kit, float32)  # type: ignore[arg-type]
+    network = Waiting(kit)
+    for _ in range(WARM_UP + 1):
+        run(replayer, network, windows())
+    network.begun.clear()
+    network.may.clear()
+    passing = Thread(target=run, args=(replayer, network, windows(side=5)))
+    wanting = Thread(target=forget_all, args=(kit.device, "memory ran out"))
+    passing.start()
+    assert network.begun.wait(10)
+    wanting.start()
+    wanting.join(0.1)
+    assert (wanting.is_alive(), len(replayer)) == (True, 1)
+    network.may.set()
+    passing.join(10)
+    wanting.join(10)
+    assert (len(replayer), replayer.problem) == (0, "memory ran out")
+
+
+def test_a_recording_goes_when_the_device_has_done_its_work(
+    kit: SimulatedKit, replayer: Replayer
+) -> None:
+    network = Launched(kit, Scaled())
+    for _ in range(WARM_UP + 1):
+        run(replayer, network, windows())
+    kit._late = frozenset({"computing"})
+    batch = windows()
+    answer = run(replayer, network, batch)
+    assert kit.computing().queue
+    assert forget_all(kit.device, "memory ran out")
+    assert torch.equal(answer, network.inner(batch))
 
 
 def test_recording_can_be_switched_off(kit: SimulatedKit) -> None:

@@ -21,6 +21,7 @@ from model_core.inference.segmenter import Segmenter, SegmentOptions
 from model_core.inference.stages import Stages
 from model_core.inference.tta import mirror_passes
 from model_core.inference.windows import WindowPlan
+from model_core.ops.backends import CUDA_KERNELS
 from tests.model_core.inference.small_network import make_segmenter, make_study
 
 CARD = WindowPlan(window=(16, 16, 16), batch=5)
@@ -77,9 +78,14 @@ def real_allocator_error() -> Exception:
     [
         (real_allocator_error(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
         (MemoryError(), True),
         (np.exceptions.AxisError("out of memory"), False),
         (RuntimeError("could not create a primitive"), False),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("DefaultCPUAllocator"), False),
         (KernelMemoryError("scratch"), False),
     ],
@@ -241,12 +247,19 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "passes" else pytest.param(n, marks=pytest.mark.slow) for n in ROADS]
-)
-def test_a_device_with_less_and_less_memory(name: str) -> None:
+DESCENTS = [
+    pytest.param(
+        name, backend, marks=() if (name, backend) == ("passes", "torch") else pytest.mark.slow
+    )
+    for name in ROADS
+    for backend in ("torch", *CUDA_KERNELS)
+]
+
+
+@pytest.mark.parametrize(("name", "backend"), DESCENTS)
+def test_a_device_with_less_and_less_memory(name: str, backend: str) -> None:
     """A device other than the CPU, with a memory that counts its bytes (`pretend_device`)."""
-    runs = json.loads(child("-m", "tests.model_core.inference.ladder_on_device", name))
+    runs = json.loads(child("-m", "tests.model_core.inference.ladder_on_device", name, backend))
     steps = [run["report"]["memory_steps"] for run in runs]
     assert steps[0] == []
     assert steps[-1] == ROADS[name]
@@ -265,6 +278,12 @@ def test_a_device_with_less_and_less_memory(name: str) -> None:
     peaks = [run["peak"] for run in runs]
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[-1] < peaks[0]
+
+
+def test_a_scan_for_cuda_leaves_the_hosts_part_of_a_study_to_the_cpu() -> None:
+    """Sums in the host's memory, and scores brought to another spacing."""
+    other_voxels = json.loads(child("-m", "tests.model_core.inference.ladder_on_device", "host"))
+    assert other_voxels == [0] * 2 * len(CUDA_KERNELS)
 
 
 PROGRAM = """

@@ -16,6 +16,7 @@ from model_core.ops import (
     selective_scan,
     use_backend,
 )
+from model_core.ops.backends import CUDA_KERNELS, native_beside_scan
 from model_core.ops.scan_inputs import check_inputs
 from model_core.ops.scan_reference import scan_reference
 from tests.model_core.ops.problems import relative, scan_problem
@@ -57,6 +58,25 @@ class TestChoice:
             resolve_backend("cpu", "cuda")
         with pytest.raises(OptionError), use_backend("mock"):
             pass
+
+    @pytest.mark.parametrize("name", CUDA_KERNELS)
+    @pytest.mark.parametrize("by", ["context", "environment"])
+    def test_a_scan_for_cuda_leaves_the_rest_of_a_cpus_work_to_its_best(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, by: str
+    ) -> None:
+        monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+        expected = native_beside_scan()
+        if by == "environment":
+            monkeypatch.setenv(BACKEND_VARIABLE, name)
+        with use_backend(name if by == "context" else None):
+            assert native_beside_scan() is expected
+            with pytest.raises(BackendError, match="needs CUDA tensors"):
+                resolve_backend("cpu")
+
+    @pytest.mark.parametrize("name", ["torch", "reference"])
+    def test_another_choice_holds_for_the_rest_too(self, name: str) -> None:
+        with use_backend(name):
+            assert not native_beside_scan()
 
     def test_mamba_ssm_is_refused_for_cpu_tensors(self) -> None:
         with pytest.raises(BackendError, match="CUDA"):

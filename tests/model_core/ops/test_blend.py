@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model_core.labels import decode_scores, reading
 from model_core.ops import use_backend
+from model_core.ops.backends import CUDA_KERNELS
 from model_core.ops.blend import add_weighted, labels_of
 
 SHAPES = [(1, 1, 1, 1), (3, 4, 5, 6), (3, 2, 3, 300), (4, 3, 7, 17), (5, 2, 2, 33)]
@@ -152,3 +153,16 @@ def test_a_division_by_positive_weights_changes_no_label(backend: str, rule: str
     assert one is not None
     assert other is not None
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", CUDA_KERNELS)
+def test_a_scan_for_cuda_changes_nothing_on_a_cpu(name: str) -> None:
+    scores, weights = noise(3, 4, 5, 6), noise(4, 5, 6, seed=1).abs()
+    expected, sums = torch.zeros(3, 4, 5, 6), torch.zeros(3, 4, 5, 6)
+    assert add_weighted(expected, scores, weights)
+    with use_backend(name):
+        assert add_weighted(sums, scores, weights)
+        labels = labels_of(sums, "highest", (0, 1, 2), (0, 1, 2))
+    assert torch.equal(sums, expected)
+    assert labels is not None
+    assert np.array_equal(labels, sums.argmax(0).byte())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_core.ops import available_backends, use_backend
+from model_core.ops.backends import CUDA_KERNELS
 from model_core.ops.norm import group_norm, instance_norm
 from tests.model_core.ops.problems import relative
 
@@ -169,3 +170,11 @@ def test_the_operators_keep_pytorchs_rules(native: None, mode: int, affine: bool
         torch.ops.segmamba.norm_backward.default,
         (drawn(8, seed=2), drawn(8), y, statistics, None, None, 0.01, mode),
     )
+
+
+@pytest.mark.parametrize("name", CUDA_KERNELS)
+def test_a_scan_for_cuda_changes_nothing_on_a_cpu(name: str) -> None:
+    x = drawn(4)
+    expected = instance_norm(x)
+    with use_backend(name):
+        assert torch.equal(instance_norm(x), expected)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -184,6 +185,29 @@ class TestChoice:
             scan_triton._import_problem.cache_clear()
         assert words in problem
         assert "pip install 'segmamba-service[triton]'" in problem
+
+    def test_a_driver_that_is_not_found_leaves_the_torch_scan(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def without_driver() -> None:
+            raise AssertionError("libcuda.so cannot found!\nPossible files are located at")
+
+        active = SimpleNamespace(get_current_target=without_driver)
+        driver = SimpleNamespace(driver=SimpleNamespace(active=active))
+        absent = SimpleNamespace(__version__="3.7.0", runtime=driver)
+        monkeypatch.setitem(sys.modules, "triton", absent)
+        monkeypatch.delenv(scan_triton.INTERPRET_VARIABLE, raising=False)
+        monkeypatch.setattr(backends, "mamba_ssm_function", lambda: (None, "missing"))
+        asked = (scan_triton._import_problem, scan_triton._gpu_problem)
+        for cached in asked:
+            cached.cache_clear()
+        try:
+            assert resolve_backend("cuda") == "torch"
+            problem = scan_triton.triton_problem("cuda")
+        finally:
+            for cached in asked:
+                cached.cache_clear()
+        assert "Triton cannot start: AssertionError: libcuda.so cannot found! (it needs" in problem
 
     def test_model_core_does_not_import_triton(self) -> None:
         code = (

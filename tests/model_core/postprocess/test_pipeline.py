@@ -55,6 +55,7 @@ class TestParsing:
             ("keep_largest", "region", "NCR"),
             ("keep_largest", "connectivity", 8),
             ("fill_holes", "region", "ET"),
+            ("keep_largest_of", "names", []),
         ],
     )
     def test_a_value_of_the_wrong_kind_is_named_with_what_was_expected(
@@ -64,6 +65,12 @@ class TestParsing:
             parse_steps([{"name": name, "params": {param: value}}])
         assert caught.value.argument == f"postprocess[0].params.{param}"
         assert caught.value.got == repr(value)
+
+    def test_a_region_is_no_label(self) -> None:
+        with pytest.raises(OptionError) as caught:
+            parse_steps([{"name": "keep_largest_of", "params": {"names": ["NCR", "TC"]}}])
+        assert caught.value.argument == "postprocess[0].params.names"
+        assert caught.value.got == "'TC'"
 
     @pytest.mark.parametrize("params", [{}, {"min_mm3": 5, "min_voxels": 5}])
     def test_rules_between_parameters_are_checked_too(self, params: dict[str, int]) -> None:

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from model_core.errors import OptionError
 from model_core.labels import region_mask
 from model_core.postprocess import (
     fill_holes,
     keep_largest,
+    keep_largest_of,
     relabel_small_et,
     remove_small_components,
 )
@@ -107,6 +109,37 @@ class TestKeepLargest:
         kept = keep_largest(labels, MM, region=region)
         assert region_mask(kept, region).any() == region_mask(labels, region).any()
         np.testing.assert_array_equal(keep_largest(kept, MM, region=region), kept)
+
+
+class TestKeepLargestOf:
+    """nnU-Net's correction, stated here once more in plain loops over SciPy's components."""
+
+    @staticmethod
+    def stated(labels: Labels, values: set[int]) -> Labels:
+        pieces, count = ndimage.label(np.isin(labels, list(values)), np.ones((3, 3, 3)))
+        sizes = [int((pieces == piece).sum()) for piece in range(1, count + 1)]
+        kept = labels.copy()
+        for piece, size in enumerate(sizes, start=1):
+            if size < max(sizes):
+                kept[pieces == piece] = 0
+        return kept
+
+    @settings(deadline=None)
+    @given(maps, st.sets(st.sampled_from(["NCR", "ED", "ET"]), min_size=1))
+    def test_it_is_nnunets_rule(self, labels: Labels, names: set[str]) -> None:
+        values = {{"NCR": NCR, "ED": ED, "ET": ET}[name] for name in names}
+        before = labels.copy()
+        kept = keep_largest_of(labels, MM, names=sorted(names))
+        np.testing.assert_array_equal(labels, before)
+        np.testing.assert_array_equal(kept, self.stated(labels, values))
+
+    def test_the_rest_becomes_background_inside_the_tumour_too(self) -> None:
+        labels = line(2, 3, 2, 3, 3, 1)
+        assert row(keep_largest_of(labels, MM, names=["ET"])) == [2, 0, 2, 3, 3, 1]
+        assert row(keep_largest_of(labels, MM, names=["NCR", "ET"])) == [2, 0, 2, 3, 3, 1]
+
+    def test_among_equals_all_stay_and_by_default_all_labels_count(self) -> None:
+        assert row(keep_largest_of(line(3, 2, 0, 1, 2, 0, 1), MM)) == [3, 2, 0, 1, 2, 0, 0]
 
 
 class TestRelabelSmallEt:

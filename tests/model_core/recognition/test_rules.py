@@ -120,6 +120,15 @@ def test_a_tag_that_names_no_agent_is_none(tag: str) -> None:
     assert judge(replace(MPRAGE, contrast_agent=tag)).contrast == "t1"
 
 
+@pytest.mark.parametrize("tag", ["Unknown", "see notes"])
+def test_a_tag_of_unknown_words_is_an_agent_only_where_the_name_says_so_too(tag: str) -> None:
+    verdict = judge(replace(MPRAGE, contrast_agent=tag))
+    assert (verdict.contrast, verdict.uncertain) == ("t1ce", True)
+    assert "no known agent" in verdict.reason
+    named = judge(replace(MPRAGE, description="t1 post gd", contrast_agent=tag))
+    assert (named.contrast, named.uncertain) == ("t1ce", False)
+
+
 def test_a_name_that_says_before_wins_over_the_tag_and_is_uncertain() -> None:
     verdict = judge(replace(MPRAGE, description="t1 pre", contrast_agent="GADOVIST"))
     assert (verdict.contrast, verdict.uncertain) == ("t1", True)

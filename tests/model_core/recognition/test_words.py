@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_core.recognition.words import names_agent, normalised, read_words
+from model_core.recognition.words import knows_agent, names_agent, normalised, read_words
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,61 @@ def test_the_agents_tag_tells_given_none_or_nothing() -> None:
     assert names_agent(None) is None
     assert names_agent("None") is False
     assert names_agent("10 ML GADAVIST") is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "T1 no gd", "T1 NON GAD", "T1 no IV contrast", "T1 no Dotarem", "T1 - C", "T1W -C",
+        "T1 -GD", "T1 not enhanced", "T1 non-enhanced", "T1 before contrast", "T1 before Gd",
+        "T1 prior to contrast", "T1 kontrastmittelfrei", "T1 contrast-free", "T1 fara contrast",
+        "T1 до контраста", "T1 造影前", "T1 造影なし", "平扫 T1", "T1 增强前",
+    ],
+)  # fmt: skip
+def test_an_agent_that_is_denied_was_not_given(text: str) -> None:
+    assert read_words(text).agent is False
+
+
+@pytest.mark.parametrize("text", ["T1+", "T1W +", "T1 增强", "T1 造影后", "T1 1.0 GAD", "T1 - Gd"])
+def test_an_agent_that_is_not_denied_was_given(text: str) -> None:
+    assert read_words(text).agent is True
+
+
+@pytest.mark.parametrize("text", ["T1+T2 map", "T1 平扫+增强", "T1 before op"])
+def test_a_plus_or_a_before_of_something_else_says_nothing_of_the_agent(text: str) -> None:
+    assert read_words(text).agent is None
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "N/A", "--", "No contrast", "NOT GIVEN", "None administered", "ohne", "kein KM", "sans",
+        "No Contrast Agent Administered", "no gadolinium", "without Gadovist", "0 ml", "0.0 ML",
+        "Gadovist 0 ml",
+    ],
+)  # fmt: skip
+def test_a_tag_that_denies_an_agent_is_none(tag: str) -> None:
+    assert names_agent(tag) is False
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "GADOVIST", "Gd-DTPA", "Dotarem 0.5 mmol/ml", "7.0 ml", "Yes", "IV", "contrast", "KM",
+        "MultiHance", "ANONYMIZED",
+    ],
+)  # fmt: skip
+def test_agents_doses_and_a_yes_in_the_tag_are_known(tag: str) -> None:
+    assert names_agent(tag) is True
+    assert knows_agent(tag)
+
+
+@pytest.mark.parametrize(
+    "tag", ["Unknown", "not known", "see notes", "w/wo", "Gadovist, pre-filled"]
+)
+def test_other_words_in_the_tag_are_neither_a_known_agent_nor_none(tag: str) -> None:
+    assert names_agent(tag) is True
+    assert not knows_agent(tag)
 
 
 def test_of_an_endless_name_only_the_beginning_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from model_core.errors import InputError
 from model_core.imaging.nifti import write_label_map, write_nifti
 from model_core.imaging.volume import Volume
+from model_core.labels import volumes_ml
 from model_core.report.sources import Named, find
 from tests.model_core.report.studies import t1ce, tumour
 
@@ -23,7 +25,9 @@ def folder(tmp_path: Path) -> Path:
     labels = tumour(image.grid, 20.0)
     write_label_map(folder / "segmentation.nii.gz", labels.array, like=image, scheme="brats2021")
     write_nifti(folder / "t1ce.nii.gz", image)
-    (folder / "report.json").write_text('{"model": "tiny", "model_version": "3"}')
+    volumes = volumes_ml(labels.array, labels.grid.voxel_ml)
+    report = {"model": "tiny", "model_version": "3", "volumes_ml": volumes}
+    (folder / "report.json").write_text(json.dumps(report))
     return folder
 
 
@@ -49,6 +53,21 @@ def test_a_named_file_takes_the_place_of_the_folders(folder: Path, tmp_path: Pat
     found = find(folder, Named(labels=other))
     np.testing.assert_array_equal(found.labels.array, labels.array)
     assert set(find(None, Named(labels=other)).images) == set()
+
+
+@pytest.mark.parametrize("kind", ["named", "changed", "without volumes"])
+def test_a_report_that_may_be_of_another_map_is_left_out(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    image = t1ce()
+    other = folder / "segmentation.nii.gz" if kind == "changed" else tmp_path / "other.nii.gz"
+    labels = tumour(image.grid, 10.0)
+    write_label_map(other, labels.array, like=image, scheme="brats2023")
+    if kind == "without volumes":
+        (folder / "report.json").write_text('{"model": "tiny"}')
+    found = find(folder, Named(labels=other if kind == "named" else None))
+    assert found.account.report == {}
+    assert found.account.warnings() == ["report.json: left out, as it may be of another label map."]
 
 
 def test_an_image_in_another_order_is_turned_and_on_another_grid_is_told(folder: Path) -> None:

@@ -7,12 +7,14 @@ one round of the taking loop follows the bell, and a worker that was thought dea
 from __future__ import annotations
 
 import signal
+import threading
 import time
+from typing import Any
 
 import pytest
 
 from service.jobs.engine import FullQueueError, JobEngine, ReusedKeyError
-from service.jobs.records import NewJob
+from service.jobs.records import Job, NewJob
 from service.jobs.tables import workers
 from tests.service.jobs.conftest import House, ended, wait_until
 
@@ -278,6 +280,54 @@ def test_a_deleted_result_is_known_no_more(engine: JobEngine, house: House) -> N
     assert engine.submit(ask).job.cached
     engine.forget(first)
     assert not engine.submit(ask).job.cached
+
+
+def done(engine: JobEngine, ask: NewJob) -> Job:
+    """A job that has ended with six bytes of result, without a worker."""
+    job = engine.submit(ask).job
+    engine.store.claim(job.id, "w")
+    assert engine.store.complete(job.id, 1, {}, 6)
+    return engine.get(job.id) or job
+
+
+def test_a_shared_result_goes_with_the_last_of_its_jobs(engine: JobEngine) -> None:
+    ask = NewJob(owner="a", spec={}, cache_key="same")
+    first = done(engine, ask)
+    sharing = [engine.submit(ask).job for _ in range(2)]
+    assert engine.orphans([first.id, "never"]) == {"never"}
+    for job, bytes_left in zip((first, *sharing), (6, 6, 0), strict=True):
+        assert engine.orphans([first.id]) == set()
+        engine.forget(job)
+        assert engine.get(job.id) is None
+        assert engine.store.held_by("a") == (0, bytes_left)
+    assert engine.orphans([first.id]) == {first.id}
+
+
+def test_a_result_is_not_deleted_while_a_job_is_answered_from_it(
+    engine: JobEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = NewJob(owner="a", spec={}, cache_key="same")
+    first = done(engine, ask)
+    orphans: list[set[str]] = []
+
+    def delete() -> None:
+        engine.forget(first)
+        orphans.append(engine.orphans([first.id]))
+
+    deletes = threading.Thread(target=delete)
+    answered = engine.store.answered
+
+    def answered_slowly(*arguments: Any) -> Job | None:
+        known = answered(*arguments)
+        deletes.start()
+        time.sleep(0.5)
+        return known
+
+    monkeypatch.setattr(engine.store, "answered", answered_slowly)
+    second = engine.submit(ask).job
+    deletes.join(10)
+    assert second.cached
+    assert orphans == [set()]
 
 
 def test_a_full_queue_takes_no_more(url: str, engine: JobEngine) -> None:

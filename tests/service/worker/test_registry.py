@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from model_core.catalogue import Installed, InstalledBundle
 from model_core.checkpoints.bundle import sha256_of
-from model_core.errors import BundleError, MemoryLimitError, OptionError
+from model_core.errors import BundleError, KernelMemoryError, MemoryLimitError, OptionError
 from service.catalogue import installed_models
 from service.settings import Settings
 from service.worker.bundles import bundle_loader
-from service.worker.registry import ModelRegistry
+from service.worker.registry import SHORT_SECONDS, ModelRegistry
 from tests.service.fakes import CATALOGUE, FakeSegmenter, installed
 from tests.service.servers import write_tiny_bundle
 
@@ -146,6 +147,38 @@ def test_a_broken_new_version_leaves_the_old_one_and_is_told_once(
     with pytest.raises(BundleError, match=r"3\.0\.0"):
         house.models.acquire("fake", "3.0.0")
     assert house.made.count(("fake", "3.0.0")) == 1
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        MemoryError(),
+        KernelMemoryError("scratch"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["host", "kernel", "device", "allocator"],
+)
+def test_a_new_version_without_room_is_not_broken_and_is_tried_again_later(
+    shortage: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House()
+    house.models.acquire("fake")
+    house.install(installed("fake", "2.0.0"), *CATALOGUE["fake"])
+
+    def fail(_bundle: InstalledBundle) -> None:
+        raise shortage
+
+    house.while_loading = fail
+    assert house.models.refresh() is False
+    assert house.states() == {"fake@1.0.0": "ready"}
+    house.while_loading = lambda _: None
+    assert house.models.refresh() is False, "not at every look: loading takes memory from the jobs"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SHORT_SECONDS)
+    assert house.models.refresh() is True
+    assert house.version() == "2.0.0"
+    assert house.swaps == ["ok"]
 
 
 def test_the_newest_that_loads_serves_from_the_start() -> None:

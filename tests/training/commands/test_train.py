@@ -14,11 +14,18 @@ from typer.testing import CliRunner
 
 from model_core.checkpoints import load_bundle
 from model_core.cli.main import _as_command
-from model_core.errors import CheckpointError, OptionError, StudyError
+from model_core.errors import (
+    BackendError,
+    CheckpointError,
+    NumericalError,
+    OptionError,
+    StudyError,
+)
 from tests.training.tiny import write_brats_dataset
 from tests.training.tiny_runs import SEGMAMBA, one_thread, stop_after
 from training.commands.export import export
 from training.commands.train import RECIPES, train
+from training.faults import NotNowError
 from training.recipes import RECIPES as KNOWN
 from training.request import remembered
 
@@ -198,6 +205,36 @@ def test_two_processes_cross_validate_together(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "results" / "xv" / "cross_validation.json").read_text())
     assert [case["fold"] for case in summary["cases"]] == [0, 0, 1, 1]
     assert done.stdout.count("out-of-fold Dice") == 1, "only the first process speaks"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(28, "No space left on device", "runs"),
+        BackendError("The scan backend 'triton' cannot run on cuda."),
+        NumericalError("Training stopped at step 3"),
+        NotNowError("device", expected="one of 0", got="'cuda'", way_out="Wait."),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_a_fault_that_may_pass_is_one_line_and_has_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.delenv("SEGMAMBA_DEBUG", raising=False)
+    monkeypatch.setattr("training.data.find.resolve_dataset", fails)
+    words = ("small-segmamba", "--data", str(tmp_path), "--out", str(tmp_path / "results"))
+    said = call(train, *words, status=74)
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_a_device_that_is_not_here_is_no_wrong_usage(place: Path, tmp_path: Path) -> None:
+    where = ("--data", str(place / "data"), "--out", str(tmp_path / "results"))
+    said = call(train, "small-segmamba", *where, "--device", "cuda:99", "--val", "1", status=74)
+    assert "expected one of the" in said
 
 
 def test_it_runs_as_a_module_and_errors_are_one_line() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from model_core.errors import ImageError, StudyError
 from model_core.imaging import Volume, prepare_labels, read_nifti, write_nifti
+from model_core.imaging.declared import declared_scheme
 from tests.training.tiny import (
     LPS,
     oblique,
@@ -193,6 +194,24 @@ def test_written_volumes_are_the_files_values_on_the_images_grid(tmp_path: Path,
     assert set(np.unique(written.array)) == {0, 1, 2, 4}
     assert written.grid.matches(truth.grid, tolerance_mm=0)
     assert nibabel.load(tmp_path / name).get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("values", "declared"),
+    [
+        ({0: 0, 1: 1, 2: 2, 4: 3}, "brats2021"),
+        ({0: 0, 1: 1, 2: 2, 3: 3}, "brats2023"),
+        ({0: 0, 1: 2, 2: 1, 3: 3}, None),  # as nnU-Net's conversion of BraTS numbers them
+    ],
+)
+def test_a_written_map_of_brats_labels_declares_its_numbering(
+    tmp_path: Path, values: dict[int, int], declared: str | None
+) -> None:
+    data = load_dataset(write_brats_dataset(tmp_path / "d", cases=1))
+    labels = read_labels(data.training[0], data)
+    renumbered = dataclasses.replace(data, values=values)
+    write_labels(tmp_path / "x.nii.gz", labels, data.training[0], renumbered)
+    assert declared_scheme(tmp_path / "x.nii.gz") == declared
 
 
 def test_written_pictures_are_read_back(tmp_path: Path) -> None:

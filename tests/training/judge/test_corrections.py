@@ -213,13 +213,25 @@ class TestFiles:
     ) -> None:
         values = np.zeros((4, 4, 4), np.uint8)
         values[0, 0, 0], values[2:] = 4, 2
-        write_nifti(tmp_path / "a.nii.gz", Volume(values, np.eye(4)))
+        write_nifti(tmp_path / "a_seg.nii.gz", Volume(values, np.eye(4)))
         steps = [{"name": "relabel_small_et", "params": {"min_voxels": 2}}]
         (tmp_path / "c.json").write_text(json.dumps(steps))
-        run("apply", tmp_path / "c.json", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
+        run("apply", tmp_path / "c.json", tmp_path / "a_seg.nii.gz", tmp_path / "b.nii.gz")
         written = np.asarray(nifti(tmp_path / "b.nii.gz").dataobj)
         assert written[0, 0, 0] == 1
         np.testing.assert_array_equal(written[1:], values[1:])
+
+    def test_brats_steps_of_a_card_guess_no_numbering(
+        self, tmp_path: Path, run: Callable[..., Any]
+    ) -> None:
+        cavity = np.full((4, 4, 4), 4, np.uint8)
+        for name in ("a.nii.gz", "a-seg.nii.gz"):
+            write_nifti(tmp_path / name, Volume(cavity, np.eye(4)))
+            (tmp_path / "c.json").write_text(json.dumps([{"name": "keep_largest"}]))
+            result = run("apply", tmp_path / "c.json", tmp_path / name, tmp_path / "b.nii.gz")
+            assert result.exit_code == 1
+            assert f"{name}: label: expected" in result.output
+            assert not (tmp_path / "b.nii.gz").exists()
 
     def test_existing_files_and_the_source_are_never_replaced_by_accident(
         self, tmp_path: Path, run: Callable[..., Any]

@@ -213,6 +213,47 @@ class TestFolder:
         results = predict_cases(model, inputs, out, options)
         assert [result.predicted for result in results.done] == [False, True]
 
+    def test_a_case_of_the_same_name_and_other_images_is_predicted_anew(
+        self, volumes: Path, tmp_path: Path
+    ) -> None:
+        model = load_model(nifti_run(tmp_path / "run"))
+        inputs, out = find_inputs(volumes, model), tmp_path / "out"
+        options = PredictOptions(pictures=0)
+        before = predict_cases(model, inputs, out, options).done
+        first, second = (case.images[0] for case in inputs.cases)
+        shutil.copyfile(second, first)
+        after = predict_cases(model, inputs, out, options).done
+        assert [result.predicted for result in after] == [True, False]
+        assert after[0].voxels == before[1].voxels != before[0].voxels
+        again = predict_cases(model, inputs, out, options).done
+        assert [result.predicted for result in again] == [False, False]
+
+    def test_nothing_of_other_images_stays_under_the_name_of_a_case_that_fails(
+        self, volumes: Path, tmp_path: Path
+    ) -> None:
+        model = load_model(nifti_run(tmp_path / "run"))
+        inputs, out = find_inputs(volumes, model), tmp_path / "out"
+        options = PredictOptions(pictures=1)
+        predict_cases(model, inputs, out, options)
+        inputs.cases[0].images[0].write_bytes(b"no image")
+        predict_cases(model, inputs, out, options)
+        assert not (out / "raw" / "vol_002.nii.gz").exists()
+        assert not (out / "pictures" / "vol_002.png").exists()
+        summary = json.loads((out / "summary.json").read_text())
+        assert list(summary["sources"]) == ["vol_003"]
+
+    def test_what_an_earlier_call_made_is_kept_through_one_that_is_stopped_at_once(
+        self, volumes: Path, tmp_path: Path
+    ) -> None:
+        model = load_model(nifti_run(tmp_path / "run"))
+        inputs, out = find_inputs(volumes, model), tmp_path / "out"
+        options = PredictOptions(pictures=0)
+        predict_cases(model, inputs, out, options)
+        with pytest.raises(Cancelled):
+            predict_cases(model, inputs, out, options, cancelled=lambda: True)
+        results = predict_cases(model, inputs, out, options)
+        assert [result.predicted for result in results.done] == [False, False]
+
     def test_results_of_other_weights_are_never_mixed(self, volumes: Path, tmp_path: Path) -> None:
         model = load_model(nifti_run(tmp_path / "run"))
         other = load_model(nifti_run(tmp_path / "other", means=(50.0, 160.0, 200.0)))

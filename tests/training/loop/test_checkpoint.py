@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,27 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path, chance = tmp_path / "last.pt", random.Random(0)
+    save_checkpoint(path, {"step": 3, "config": {"patch": [1, 2]}, "w": torch.arange(64.0)})
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        records = archive.start_dir
+    refused = 0
+    for _ in range(400):
+        changed = bytearray(whole)
+        changed[chance.randrange(records)] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        try:
+            content = load_checkpoint(path)
+        except CheckpointError:
+            refused += 1
+            continue
+        assert (content["step"], content["config"]) == (3, {"patch": [1, 2]})
+        assert torch.equal(content["w"], torch.arange(64.0))
+    assert refused > 200
 
 
 class Hostile:

@@ -10,7 +10,7 @@ import torch
 from model_core.networks import build_network
 from training.config import TrainConfig
 from training.loop.optim import build_optimiser, learning_rate, progress
-from training.recipes import small_segmamba
+from training.recipes import recipe, small_segmamba
 
 CONFIG = replace(
     small_segmamba(), steps=100, warmup_steps=10, learning_rate=1.0, final_lr_fraction=0.1
@@ -52,6 +52,16 @@ def test_weight_decay_spares_biases_norms_and_the_recurrence() -> None:
     for name, parameter in network.named_parameters():
         is_spared = parameter.ndim < 2 or name.endswith("A_log")
         assert (id(parameter) in spared) == is_spared, name
+
+
+def test_as_released_every_weight_decays_and_by_default_none_that_is_spared() -> None:
+    for config, kept in (
+        (recipe("paper-segmamba"), 3e-5),
+        (recipe("lightm-unet-3d"), 1e-5),
+        (recipe("small-segmamba"), 0.0),
+    ):
+        groups = build_optimiser(torch.nn.Linear(2, 2), config).param_groups
+        assert [group["weight_decay"] for group in groups] == [config.weight_decay, kept]
 
 
 def test_the_polynomial_ends_at_zero() -> None:

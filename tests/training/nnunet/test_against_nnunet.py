@@ -26,6 +26,7 @@ from model_core.imaging.study import Study, load_study, make_study
 from model_core.inference.blending import gaussian_weights
 from model_core.inference.segmenter import Segmenter, SegmentOptions
 from model_core.inference.windows import padding_to, plan_windows
+from model_core.postprocess import keep_largest_of
 from model_core.types import Contrast
 from tests.training.tiny import LPS, brats_case, oblique
 from training.nnunet import TRAINERS_FOLDER
@@ -213,6 +214,23 @@ def test_both_programs_give_the_same_label_map(trained: Trained) -> None:
     differing = ours != theirs
     assert differing.mean() < 5e-4
     assert (trained.underflowing() | (trained.margin() < 2e-3))[differing].all()
+
+
+@pytest.mark.parametrize(("values", "names"), [([3], ["ET"]), ([2, 3], ["NCR", "ET"])])
+def test_both_programs_keep_the_same_components(
+    tmp_path: Path, values: list[int], names: list[str]
+) -> None:
+    shape = (20, 20, 20)
+    labels = np.random.default_rng(0).choice(4, shape, p=(0.7, 0.1, 0.1, 0.1)).astype(np.uint8)
+    np.save(tmp_path / "labels.npy", FILE_VALUES[labels])
+    script = (
+        "import numpy as np; from nnunetv2.postprocessing.remove_connected_components import "
+        "remove_all_but_largest_component_from_segmentation as keep; "
+        f"np.save('kept.npy', keep(np.load('labels.npy'), {values}))"
+    )
+    subprocess.run([PYTHON, "-W", "ignore", "-c", script], cwd=tmp_path, check=True)
+    theirs = np.argsort(FILE_VALUES)[np.load(tmp_path / "kept.npy")]
+    assert np.array_equal(keep_largest_of(labels, (1.0, 1.0, 1.0), names=names), theirs)
 
 
 def test_a_study_stored_the_other_way_round_gives_the_same_map(trained: Trained) -> None:

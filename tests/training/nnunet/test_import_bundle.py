@@ -115,6 +115,19 @@ def test_an_unfinished_training_gives_its_best_weights_and_says_so(tmp_path: Pat
         import_nnunet(folder, tmp_path / "second", NnunetOptions(which="final"))
 
 
+def test_an_orientation_that_nobody_told_is_doubted(tmp_path: Path) -> None:
+    def doubts(folder: Path, out: str, stored: str | None = None) -> list[str]:
+        imported = import_nnunet(folder, tmp_path / out, NnunetOptions(stored=stored))
+        return [warning for warning in imported.warnings if "--stored" in warning]
+
+    folder = write_results(tmp_path)
+    (doubt,) = doubts(folder, "assumed")
+    assert "LPS" in doubt
+    assert doubts(folder, "told", stored="LPS") == []
+    plans = copy.deepcopy(PLANS) | {"image_reader_writer": "NibabelIOWithReorient"}
+    assert doubts(write_results(tmp_path / "turning", plans=plans), "turned") == []
+
+
 def test_another_network_is_refused_by_the_name_of_its_class(tmp_path: Path) -> None:
     weights = {"encoder.stages.0.0.convs.0.conv.weight": torch.zeros(32, 4, 3, 3, 3)}
     folder = write_results(tmp_path, content=checkpoint(weights, trainer="nnUNetTrainer"))
@@ -178,8 +191,12 @@ def test_the_pickled_corrections_are_never_opened(tmp_path: Path) -> None:
     (found / "postprocessing.pkl").write_bytes(b"not even a pickle")
     (found / "postprocessing.json").write_text(json.dumps(corrections([1, 2, 3], 3)))
     imported = import_nnunet(folder, tmp_path / "bundle")
-    assert [step.name for step in imported.card.postprocess] == ["keep_largest"]
-    assert any("ET" in warning for warning in imported.warnings)
+    steps = [(step.name, step.params) for step in imported.card.postprocess]
+    assert steps == [
+        ("keep_largest_of", {"names": ["ED", "ET", "NCR"]}),
+        ("keep_largest_of", {"names": ["ET"]}),
+    ]
+    assert not any("post-processing" in warning for warning in imported.warnings)
     none = import_nnunet(folder, tmp_path / "none", NnunetOptions(postprocess="none"))
     assert none.card.postprocess == ()
 
@@ -231,14 +248,14 @@ def test_the_command_imports_a_folder_and_says_what_it_left_out(
     segmamba: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_results(tmp_path)
-    (tmp_path / "pp.json").write_text(json.dumps(corrections([1, 2, 3], 3)))
+    (tmp_path / "pp.json").write_text(json.dumps(corrections([1, 2, 3], function="my_trick")))
     monkeypatch.chdir(tmp_path)
     done = segmamba("import", folder, "--postprocess", "pp.json", "--stored", "RAS")
     assert done.exit_code == 0, done.output
     assert "warning: post-processing" in done.stderr
     card = load_bundle(tmp_path / "dataset137_brats2021-segmamba").card
     assert card.orientation == "SAR"
-    assert [step.name for step in card.postprocess] == ["keep_largest"]
+    assert card.postprocess == ()
 
 
 def test_the_command_refuses_what_is_no_results_folder(segmamba: Run, tmp_path: Path) -> None:

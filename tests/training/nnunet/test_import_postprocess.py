@@ -1,4 +1,4 @@
-"""A correction is translated where it means the same, and left out aloud where it does not."""
+"""nnU-Net's correction is translated; another function is left out aloud."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TISSUES = {1: "ED", 2: "NCR", 3: "ET"}
 
 
 @pytest.mark.parametrize("whole", [[1, 2, 3], [[1, 2, 3]], [3, 1, 2], [[1], [2, 3]]])
-def test_all_of_the_tumour_becomes_keep_largest(whole: list[Any]) -> None:
+def test_all_of_the_tumour_is_all_its_labels(whole: list[Any]) -> None:
     steps, warnings = read_postprocessing(corrections(whole), TISSUES)
-    assert steps == ({"name": "keep_largest", "params": {"region": "WT", "connectivity": 26}},)
+    assert steps == ({"name": "keep_largest_of", "params": {"names": ["ED", "ET", "NCR"]}},)
     assert warnings == ()
 
 
@@ -34,12 +34,21 @@ def test_the_step_does_what_nnunet_does() -> None:
     assert np.array_equal(kept, labels)
 
 
-@pytest.mark.parametrize(("part", "named"), [(3, "ET"), ([2, 3], "ET and NCR"), (1, "ED")])
-def test_a_part_of_the_tumour_is_left_out_with_a_warning(part: Any, named: str) -> None:
-    steps, warnings = read_postprocessing(corrections([1, 2, 3], part), TISSUES)
-    assert len(steps) == 1
-    assert len(warnings) == 1
-    assert named in warnings[0]
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        (3, [1, 2, 0, 2, 3, 3]),
+        ([2, 3], [0, 2, 0, 2, 3, 3]),
+        ([[2, 3]], [0, 2, 0, 2, 3, 3]),
+        (1, [1, 2, 3, 2, 3, 3]),  # equals stay
+    ],
+)
+def test_a_part_of_the_tumour_leaves_holes_as_in_nnunet(part: Any, left: list[int]) -> None:
+    labels = np.array([1, 2, 3, 2, 3, 3], np.uint8).reshape(-1, 1, 1)  # 1 NCR, 2 ED, 3 ET
+    steps, warnings = read_postprocessing(corrections(part), TISSUES)
+    kept, _ = apply_steps(labels, (1.0, 1.0, 1.0), parse_steps(steps))
+    assert kept.ravel().tolist() == left
+    assert warnings == ()
 
 
 def test_an_unknown_function_is_left_out_with_its_name() -> None:

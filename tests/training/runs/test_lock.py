@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_core.errors import OptionError
+from training.faults import NotNowError
 from training.runs import lock
 from training.runs.lock import held, is_held
 
@@ -34,7 +34,7 @@ def test_another_process_is_seen_kept_off_and_gone_when_killed(
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         assert is_held(path) is True
-        with pytest.raises(OptionError, match="being trained now"), held(path):
+        with pytest.raises(NotNowError, match="being trained now"), held(path):
             pass
         process.send_signal(signal.SIGKILL)
     assert is_held(path) is False

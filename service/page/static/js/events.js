@@ -1,38 +1,60 @@
 // Follows one job: server-sent events over fetch, which unlike EventSource can carry a key.
 
 import { call, Problem } from "./api.js";
+import { duration } from "./words.js";
 
 export const OPEN = new Set(["queued", "running"]);
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8000;
 const SILENCE = 40000; // the service says something every 15 seconds
+const LASTING = [401, 403, 404];
+
+/** @typedef {{onTrouble: (words: string) => void, signal: AbortSignal}} Told */
 
 /**
- * Until the job has ended: survives lost connections and restarts of the service.
+ * Until it works: survives lost connections, restarts of the service and refusals that pass.
+ * @template T
+ * @param {(well: () => void) => Promise<T>} work tells `well` when it gets on
+ * @param {Told} told
+ * @returns {Promise<T>}
+ * @throws {Problem} what is asked for is not there, or may not be read
+ */
+export async function patiently(work, { onTrouble, signal }) {
+  let wait = FIRST_WAIT;
+  for (;;) {
+    try {
+      return await work(() => (wait = FIRST_WAIT));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof Problem && LASTING.includes(error.status)) throw error;
+      const pause = Math.max(wait, 1000 * (error.retryAfter ?? 0));
+      const said = error instanceof Problem ? error.message : "The connection is lost.";
+      onTrouble(`${said} Trying again in ${duration(pause / 1000)}.`);
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      signal.throwIfAborted();
+      wait = Math.min(2 * wait, LONGEST_WAIT);
+    }
+  }
+}
+
+/**
+ * Until the job has ended.
  * @param {string} id
- * @param {{onJob: (job: any) => void, onTrouble: (milliseconds: number) => void, signal: AbortSignal}} told
+ * @param {Told & {onJob: (job: any) => void}} told
  * @throws {Problem} there is no such job, or it may not be read
  */
-export async function follow(id, { onJob, onTrouble, signal }) {
+export function follow(id, { onJob, ...told }) {
   let last = "";
-  let wait = FIRST_WAIT;
-  while (!signal.aborted) {
-    try {
-      for await (const event of stream(id, last, signal)) {
-        const job = JSON.parse(event.data);
-        last = event.id;
-        wait = FIRST_WAIT;
-        onJob(job);
-        if (!OPEN.has(job.state)) return;
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof Problem && [401, 403, 404].includes(error.status)) throw error;
+  return patiently(async (well) => {
+    for await (const event of stream(id, last, told.signal)) {
+      const job = JSON.parse(event.data);
+      last = event.id;
+      well();
+      onJob(job);
+      if (!OPEN.has(job.state)) return;
     }
-    onTrouble(wait);
-    await new Promise((resolve) => setTimeout(resolve, wait));
-    wait = Math.min(2 * wait, LONGEST_WAIT);
-  }
+    throw new Error("the stream ended before the job");
+  }, told);
 }
 
 /** The events of one connection. */

@@ -15,22 +15,30 @@ let turn = 0; // an answer that was overtaken by a correction or another study i
  */
 export function showStudy(study, onReady) {
   const again = byId("look-again");
+  let seen = /** @type {any} */ (null);
   const look = async () => {
     const mine = (turn += 1);
     onReady(false);
     const [report, problem] = await inspect(study).then((found) => [found, null], (error) => [null, error]);
-    if (mine === turn) draw(report, problem);
+    if (mine !== turn) return;
+    seen = report;
+    again.hidden = problem === null;
+    drawTable(report);
+    tell(problem ? [["fail", "Cannot be used", problem.message]] : judge(report));
+    onReady(report !== null && report.study.missing.length === 0);
   };
-  const changed = () => {
-    if (study.bytes <= LOOK_AT_ONCE) look();
-    else again.hidden = false;
+  const changed = () => (study.bytes <= LOOK_AT_ONCE ? look() : wait());
+  const wait = () => {
+    turn += 1;
+    onReady(false);
+    drawTable(study.kind === "nifti" ? null : seen); // what was seen of a file was seen as another contrast
+    tell([["review", "Changed", "The service has not looked at these choices yet."]]);
+    again.hidden = false;
   };
-  const draw = (report, problem) => {
+  const drawTable = (report) => {
     const held = document.activeElement?.id;
     byId("found-table").replaceChildren(study.kind === "nifti" ? niftiRows(study, report, changed) : seriesRows(study, report, changed));
     if (held?.startsWith("is-")) byId(held)?.focus();
-    tell(problem ? [["fail", "Cannot be used", problem.message]] : judge(report));
-    onReady(report !== null && report.study.missing.length === 0);
   };
   again.onclick = () => {
     again.hidden = true;
@@ -78,14 +86,13 @@ function take(images, image, contrast) {
 function seriesRows(study, report, changed) {
   if (!report) return el("p", {}, `${study.dicom.length} DICOM file(s), ${mebibytes(study.bytes)}.`);
   const rows = report.series.map((series, index) => {
-    const now = series.chosen ? series.contrast : null;
     return [
       `Series ${index + 1}`,
-      contrastSelect(`is-${index}`, `Contrast of series ${index + 1}`, now, (contrast) => {
+      contrastSelect(`is-${index}`, `Contrast of series ${index + 1}`, usedAs(series, study), (contrast) => {
         for (const [one, uid] of Object.entries(study.series)) if (uid === series.uid) delete study.series[one];
         if (contrast) study.series[contrast] = series.uid;
         changed();
-      }),
+      }, { unused: usedAs(series, study) === null }), // the service can be told what to take, not what to leave
       `${series.images} images, ${grid(series)}`,
       why(series.reason, !series.uncertain, series),
     ];
@@ -93,8 +100,16 @@ function seriesRows(study, report, changed) {
   return table("The series of the study, and what each is held to be", [{ text: "Series" }, { text: "Contrast" }, { text: "Images" }, { text: "Why" }], rows);
 }
 
-function contrastSelect(id, label, value, onChange) {
-  const options = [["", "not used"], ...CONTRASTS.map((contrast) => [contrast, CONTRAST_WORDS[contrast]])];
+/** The contrast that a series is taken for: by the user, else by the service; null for none. */
+function usedAs(series, study) {
+  const byUser = Object.entries(study.series).find(([, uid]) => uid === series.uid);
+  if (byUser) return byUser[0];
+  return series.chosen && !(series.contrast in study.series) ? series.contrast : null;
+}
+
+function contrastSelect(id, label, value, onChange, { unused = true } = {}) {
+  const none = unused ? [["", "not used"]] : [];
+  const options = [...none, ...CONTRASTS.map((contrast) => [contrast, CONTRAST_WORDS[contrast]])];
   const made = el("select", {
     id, "aria-label": label,
     on: { change: (event) => onChange(event.target.value || null) },

@@ -2,7 +2,7 @@
 
 import { call, json } from "./api.js";
 import { byId, el } from "./dom.js";
-import { follow, OPEN } from "./events.js";
+import { follow, OPEN, patiently } from "./events.js";
 import { configuration, duration, moment, ordinal, STAGE_WORDS, STATE_WORDS } from "./words.js";
 
 const ASK_AGAIN = 3000; // places in the queue and estimates change without an event
@@ -18,10 +18,10 @@ export async function showJob(id, { onEnd, signal }) {
     parts.draw(job);
     if (!OPEN.has(job.state)) onEnd(job);
   };
-  draw(await json(`/jobs/${id}`, { signal }));
+  const onTrouble = (words) => parts.say(`${words} The job goes on without this page.`);
+  draw(await patiently(() => json(`/jobs/${id}`, { signal }), { onTrouble, signal }));
   if (parts.ended()) return;
   const timer = setInterval(() => json(`/jobs/${id}`, { signal }).then((job) => OPEN.has(job.state) && parts.draw(job), () => {}), ASK_AGAIN);
-  const onTrouble = (wait) => parts.say(`The connection is lost; trying again in ${duration(wait / 1000)}. The job goes on without this page.`);
   await follow(id, { onJob: draw, onTrouble, signal }).finally(() => clearInterval(timer));
 }
 
@@ -45,7 +45,9 @@ function panel(id) {
     cancel.disabled = job !== null; // it ends between two windows
     if (job) draw(job);
   };
+  const ended = () => last !== null && !OPEN.has(last.state);
   const draw = (job) => {
+    if (ended()) return; // an answer that was on its way longer than the event of the end
     last = job;
     state.textContent = STATE_WORDS[job.state];
     state.dataset.state = job.state;
@@ -55,7 +57,7 @@ function panel(id) {
     showBar(bar, job);
     way.hidden = !OPEN.has(job.state);
   };
-  return { draw, say: (text) => (trouble.textContent = text), ended: () => last !== null && !OPEN.has(last.state) };
+  return { draw, say: (text) => (trouble.textContent = text), ended };
 }
 
 function write(node, text) { // a screen reader says again what is set again

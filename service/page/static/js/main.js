@@ -1,20 +1,22 @@
 // Puts the page together: what the address says is what is shown.
 
-import { Problem, send, token } from "./api.js";
+import { send, token } from "./api.js";
 import { noPicture, showBatch, submitBatch } from "./compare.js";
-import { byId, el } from "./dom.js";
+import { byId } from "./dom.js";
 import { showStudy } from "./inspect.js";
 import { showJob } from "./job.js";
 import { startKey } from "./key.js";
-import { showOptions } from "./options.js";
+import { clearOptions, fetchKnown, showNoOptions, showOptions } from "./options.js";
 import { fetchPictures } from "./pictures.js";
 import { showRecent } from "./recent.js";
 import { fetchResult, showResults } from "./results.js";
+import { guarded, tell } from "./told.js";
 import { chosen, dropped, formOf, sampleFiles, studyOf } from "./upload.js";
 import { Viewer } from "./viewer.js";
 
 const VIEWS = ["study", "job", "compare"];
 let leaving = new AbortController();
+let taking = new AbortController();
 /** @type {Viewer|null} one for all views: browsers allow few WebGL contexts */
 let viewer = null;
 const theViewer = () => (viewer ??= new Viewer());
@@ -51,20 +53,43 @@ async function openResult(job, signal) {
   await theViewer().show(images, [overlay], { disagreement, target }).catch((error) => theViewer().fail(noPicture(error)));
 }
 
-async function take(files) {
+/**
+ * Show a study; the one before it can be sent no more, whatever happens to this one.
+ * @param {(signal: AbortSignal) => Promise<{file: File, path: string}[]>} read the files; aborted by the next study
+ */
+async function take(read) {
+  taking.abort();
+  taking = new AbortController();
+  const { signal } = taking;
+  clearOptions();
+  byId("found").hidden = true;
   byId("intake").textContent = "Reading …";
-  const study = await studyOf(await files);
+  const study = await unlessOvertaken(signal, read(signal).then(studyOf));
   byId("intake").textContent = "";
   let enable = (_ready) => {};
   let ready = false;
   const looking = showStudy(study, (now) => enable((ready = now)));
-  const options = await showOptions(study, {
+  const on = {
     run: (set) => guarded(() => run(study, set)),
     compare: (sets) => guarded(async () => (location.hash = `#batch=${await submitBatch(study, sets)}`)),
-  });
-  enable = options.enable;
-  enable(ready);
+  };
+  const offer = async () => {
+    const known = await unlessOvertaken(signal, fetchKnown().catch((error) => ({ error })));
+    if (known.error) return showNoOptions(known.error, () => guarded(offer));
+    enable = showOptions(study, known, on).enable;
+    enable(ready);
+  };
+  await offer();
   await looking;
+}
+
+/** What was waited for; an AbortError where something else was asked for meanwhile, also if it failed. */
+async function unlessOvertaken(signal, waited) {
+  try {
+    return await waited;
+  } finally {
+    signal.throwIfAborted();
+  }
 }
 
 async function run(study, set) {
@@ -72,26 +97,6 @@ async function run(study, set) {
   const form = () => formOf(study, { ...set, images: "true" });
   const job = await send("/jobs", form, { headers: { "Idempotency-Key": token() }, onProgress });
   location.hash = `#job=${job.id}`;
-}
-
-/** Do something, and say what went wrong. @param {() => Promise<unknown>} work */
-async function guarded(work) {
-  tell(null);
-  await work().catch((error) => {
-    if (error.name !== "AbortError") tell(error);
-  });
-}
-
-/** @param {Error|null} error */
-function tell(error) {
-  const box = byId("problem");
-  box.hidden = error === null;
-  if (error === null) return;
-  byId("intake").textContent = "";
-  const again = error instanceof Problem && error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  const request = error instanceof Problem ? error.body.request_id : null;
-  box.replaceChildren(el("p", {}, error.message + again), request ? el("p", { class: "mono" }, `Request ${request}`) : "");
-  box.scrollIntoView({ block: "nearest" });
 }
 
 function startIntake() {
@@ -107,20 +112,20 @@ function startIntake() {
   drop.addEventListener("dragleave", over(false));
   drop.addEventListener("drop", (event) => {
     over(false)(event);
-    guarded(() => take(dropped(event.dataTransfer)));
+    guarded(() => take(() => dropped(event.dataTransfer)));
   });
   for (const id of ["files", "folder"]) {
     const input = /** @type {HTMLInputElement} */ (byId(id));
     input.addEventListener("change", () => {
       const files = chosen(input.files);
       input.value = "";
-      if (files.length) guarded(() => take(Promise.resolve(files)));
+      if (files.length) guarded(() => take(async () => files));
     });
   }
-  byId("sample").addEventListener("click", () => guarded(async () => {
+  byId("sample").addEventListener("click", () => guarded(() => take((signal) => {
     byId("intake").textContent = "Fetching the sample study; the first time it has to be drawn, which takes a while …";
-    await take(sampleFiles());
-  }));
+    return sampleFiles((words) => (byId("intake").textContent = words), signal);
+  })));
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {

@@ -73,6 +73,28 @@ function qform([b, c, d], [side, sx, sy, sz], offset) {
 export const toWorld = ({ affine }, voxel) =>
   affine.map((row) => row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3]);
 
+/**
+ * Which array axis runs most along R, A and S; each is taken once, the largest share first.
+ * @param {Volume} volume
+ * @returns {number[]} array axes in that order
+ */
+export function axesOf({ affine }) {
+  const step = [0, 1, 2].map((axis) => Math.hypot(...affine.map((row) => row[axis])));
+  const share = ([body, axis]) => Math.abs(affine[body][axis]) / step[axis];
+  const pairs = [0, 1, 2].flatMap((body) => [0, 1, 2].map((axis) => [body, axis]));
+  const found = [-1, -1, -1];
+  for (const [body, axis] of pairs.sort((one, other) => share(other) - share(one))) {
+    if (found[body] < 0 && !found.includes(axis)) found[body] = axis;
+  }
+  return found;
+}
+
+/** @param {Volume} volume @param {ArrayLike<number>} mm RAS+ @returns {"left"|"right"} the patient's, of the image's middle */
+export function halfOf(volume, mm) {
+  const [middle] = toWorld(volume, volume.shape.map((count) => (count - 1) / 2));
+  return mm[0] < middle ? "left" : "right";
+}
+
 /** @param {Volume} volume @param {ArrayLike<number>} mm @returns {number[]} the nearest voxel, inside the image */
 export function toVoxel({ affine, shape }, mm) {
   const [a, b, c] = affine;

@@ -3,38 +3,77 @@
 import { json } from "./api.js";
 import { byId, el, select } from "./dom.js";
 import { pastRuns, prediction } from "./predict.js";
+import { wordsOf } from "./told.js";
 import { CONTRASTS, CONTRAST_WORDS } from "./words.js";
 
 const CARD = "the model card’s";
 const TTA = [["none", "none"], ["fast", "single flips; shows doubt"], ["full", "all flips; slowest"]];
 
+/** What the form is made of: the models, and the earlier runs or null. */
+export async function fetchKnown() {
+  const [known, runs] = await Promise.all([json("/models"), pastRuns().catch(() => null)]);
+  return { ...known, runs };
+}
+
+/** Take the form away: its buttons send the study that it was made for. */
+export function clearOptions() {
+  byId("options").hidden = true;
+  byId("options-form").replaceChildren();
+}
+
+/** @param {Error} error why there is no form @param {() => void} again */
+export function showNoOptions(error, again) {
+  const button = el("button", { type: "button", id: "ask-models", on: { click: () => {
+    clearOptions();
+    again();
+  } } }, "Ask again");
+  byId("options-form").replaceChildren(el("p", { class: "problem", role: "alert" }, `The models cannot be listed: ${wordsOf(error)}`), button);
+  byId("options").hidden = false;
+}
+
 /**
  * @param {import("./upload.js").Study} study
+ * @param {Awaited<ReturnType<typeof fetchKnown>>} known
  * @param {{run: (options: Record<string, string>) => Promise<void>, compare: (sets: Record<string, string>[]) => Promise<void>}} on
- * @returns {Promise<{enable: (ready: boolean) => void}>}
+ * @returns {{enable: (ready: boolean) => void}}
  */
-export async function showOptions(study, on) {
-  const [known, runs] = await Promise.all([json("/models"), pastRuns()]);
+export function showOptions(study, known, on) {
   const form = /** @type {HTMLFormElement} */ (byId("options-form"));
   const submit = el("button", { class: "primary", id: "run" }, "Segment");
   const compare = el("button", { type: "button", id: "compare" }, "Compare these");
   const told = el("p", { id: "prediction", role: "status", class: "quiet" });
-  const predict = () => (told.textContent = prediction(runs, { ...values(form), model: form.elements.namedItem("model").value }));
+  const predict = () => (told.textContent = prediction(known.runs, wanted(form, study)));
   form.replaceChildren(mainFields(known, study), moreFields(study), told, el("p", { class: "row" }, submit), compareFields(known, compare));
   form.onchange = predict;
+  const { enable, busy } = turns([submit, compare]);
   form.onsubmit = (event) => {
     event.preventDefault();
-    busy([submit, compare], () => on.run(values(form)));
+    busy(() => on.run(values(form)));
   };
-  compare.addEventListener("click", () => busy([submit, compare], () => on.compare(checkedSets(form))));
+  compare.addEventListener("click", () => busy(() => on.compare(checkedSets(form))));
   predict();
   byId("options").hidden = false;
-  return { enable: (ready) => [submit, compare].forEach((button) => (button.disabled = !ready)) };
+  return { enable };
 }
 
-async function busy(buttons, work) {
-  buttons.forEach((button) => (button.disabled = true));
-  await work().finally(() => buttons.forEach((button) => (button.disabled = false)));
+/** Buttons that can be pressed while the study is ready and nothing is being sent. */
+function turns(buttons) {
+  const now = { ready: false, sending: false };
+  const set = (change) => {
+    Object.assign(now, change);
+    for (const button of buttons) button.disabled = now.sending || !now.ready;
+  };
+  const busy = async (work) => {
+    set({ sending: true });
+    await work().finally(() => set({ sending: false }));
+  };
+  return { enable: (ready) => set({ ready }), busy };
+}
+
+/** What the runs that tell the time have in common with this one. */
+function wanted(form, study) {
+  const { preprocess = study.kind === "dicom" ? "auto" : "none", n4, ...said } = values(form);
+  return { ...said, model: form.elements.namedItem("model").value, preprocess, n4: n4 === "true" };
 }
 
 /** What the form says, without what is left to the card. @returns {Record<string, string>} */

@@ -10,13 +10,15 @@ export async function pastRuns() {
 }
 
 /**
- * @param {any[]} runs from `pastRuns`
- * @param {{model: string, tta?: string, window?: string}} wanted
+ * @param {any[]|null} runs from `pastRuns`; null where they could not be asked for
+ * @param {{model: string, tta?: string, window?: string, preprocess?: string, n4?: boolean}} wanted
  * @returns {string} a sentence
  */
 export function prediction(runs, wanted) {
+  if (runs === null) return "No estimate: the earlier runs could not be asked for.";
   const alike = runs.filter((job) => job.model === wanted.model
-    && (job.options.tta ?? "") === (wanted.tta ?? "") && (job.options.window ?? "") === (wanted.window ?? ""));
+    && (job.options.tta ?? "") === (wanted.tta ?? "") && (job.options.window ?? "") === (wanted.window ?? "")
+    && (job.options.preprocess ?? "none") === (wanted.preprocess ?? "none") && (job.options.n4 ?? false) === (wanted.n4 ?? false));
   if (alike.length === 0) return "No estimate yet: this model has not run with these options here.";
   const seconds = median(alike.map((job) => (Date.parse(job.ended) - Date.parse(job.started)) / 1000));
   const runsSaid = alike.length === 1 ? "the one earlier run" : `the median of ${alike.length} earlier runs`;

@@ -7,6 +7,7 @@ const SPELLINGS = {
 };
 const CHANNELS = ["t1", "t1ce", "t2", "flair"];
 const AGENT = /^(km|gd|gad|contrast|post|ce|c\+|\+c)$/;
+const DENIAL = /^(no|non|without|wo|pre|ohne|sans)$/; // before it
 
 /** @typedef {{contrast: string|null, reason: string, sure: boolean}} Recognised */
 
@@ -17,12 +18,12 @@ export function recognise(name) {
   if (/^(seg|mask|label|labels)$/.test(last)) return unknown("its name says that it is a label map");
   const channel = /^000([0-3])$/.exec(last);
   if (channel) return found(CHANNELS[Number(channel[1])], `ends in ${last}, as nnU-Net counts channels`, false);
-  if (SPELLINGS[last]) return found(SPELLINGS[last], `its name ends in “${last}”`, true);
+  const agent = words.find((word, at) => AGENT.test(word) && !DENIAL.test(words[at - 1] ?? ""));
+  if (SPELLINGS[last] && !(SPELLINGS[last] === "t1" && agent)) return found(SPELLINGS[last], `its name ends in “${last}”`, true);
   const spelt = words.filter((word) => SPELLINGS[word]);
   const kinds = new Set(spelt.map((word) => SPELLINGS[word]));
   if (kinds.has("flair")) return found("flair", "“flair” is in its name", true);
   if (kinds.size !== 1) return unknown(kinds.size ? "its name speaks of several contrasts" : "its name does not say");
-  const agent = words.find((word) => AGENT.test(word));
   if (kinds.has("t1") && agent) return found("t1ce", `“${spelt[0]}” and “${agent}” are in its name`, false);
   return found([...kinds][0], `“${spelt[0]}” is in its name`, false);
 }

@@ -4,6 +4,7 @@ import { call, json } from "./api.js";
 import { currentKey } from "./key.js";
 import { byId, el, facts, table } from "./dom.js";
 import { curlOf } from "./curl.js";
+import { guarded } from "./told.js";
 import { fixed, moment } from "./words.js";
 
 const ORDER = ["WT", "TC", "ET", "NCR", "ED"];
@@ -22,6 +23,7 @@ export async function fetchResult(job, signal) {
   const file = (name) => json(`${job.links.files}/${name}`, { signal, headers: { Accept: "*/*" } });
   const [report, run] = await Promise.all([file("report.json"), file("run.json")]);
   const model = await json(`/models/${encodeURIComponent(job.model.split("@")[0])}`, { signal }).catch(() => null);
+  signal.throwIfAborted();
   return { job, files, report, run, model };
 }
 
@@ -63,15 +65,19 @@ function files({ files: found, job }) {
 
 function download({ name, href, words = FILE_WORDS[name], accept = "*/*" }) {
   const link = el("a", { class: "button", href, download: name }, words);
-  link.addEventListener("click", async (event) => { // a plain link can carry neither a key nor a wish for zip
+  link.addEventListener("click", (event) => { // a plain link can carry neither a key nor a wish for zip
     if (!currentKey() && accept === "*/*") return;
     event.preventDefault();
-    const answer = await call(href, { headers: { Accept: accept } });
-    const place = URL.createObjectURL(await answer.blob());
-    el("a", { href: place, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(place), 60000);
+    guarded(() => save(href, name, accept));
   });
   return link;
+}
+
+async function save(href, name, accept) {
+  const answer = await call(href, { headers: { Accept: accept } });
+  const place = URL.createObjectURL(await answer.blob());
+  el("a", { href: place, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(place), 60000);
 }
 
 function curl({ job, run }) {

@@ -20,6 +20,8 @@ export class Scene {
       loadingText: "", logLevel: "error", multiplanarLayout: 2, multiplanarPadPixels: 24, multiplanarShowRender: 1, sliceType: 3,
     });
     await nv.attachToCanvas(canvas);
+    const letters = nv.drawSliceOrientationText.bind(nv); // it would draw over the right and lower edges, where they are cut off
+    nv.drawSliceOrientationText = ([left, top, width, height], ...rest) => letters([left + 4, top, width - 12, height - 8], ...rest);
     nv.onLocationChange = ({ mm }) => onMove([mm[0], mm[1], mm[2]]);
     return new Scene(library, nv);
   }

@@ -8,6 +8,7 @@ import { call } from "./api.js";
 const NIFTI = /\.nii(\.gz)?$/i;
 const NO_IMAGE = /(^|\/)(\.|__MACOSX\/)|\.(json|txt|csv|bval|bvec|pdf|png|jpe?g)$/i;
 const MOST_FILES = 5000;
+const SOON = 10; // seconds; who is to wait longer is told so
 
 /**
  * @typedef {object} Study
@@ -30,7 +31,8 @@ export async function studyOf(taken) {
 }
 
 async function studyOfZip(file) {
-  const inside = (await entriesOf(file)).filter(({ name }) => NIFTI.test(name) && !NO_IMAGE.test(name));
+  const entries = (await entriesOf(file)) ?? []; // the service reads what is too large for here
+  const inside = entries.filter(({ name }) => NIFTI.test(name) && !NO_IMAGE.test(name));
   if (inside.length === 0) return dicomStudy([file]);
   const unpacked = await Promise.all(inside.map((entry) => unpack(file, entry)));
   return niftiStudy(unpacked.map((one, i) => ({ file: one, path: inside[i].name })));
@@ -86,15 +88,31 @@ async function walk(entry) {
   return (await Promise.all(inside.map(walk))).flat();
 }
 
-/** The sample study, as files. */
-export async function sampleFiles() {
+/**
+ * The sample study, as files; waits while the service draws it for somebody else.
+ * @param {(words: string) => void} say @param {AbortSignal} signal
+ */
+export async function sampleFiles(say, signal) {
   const found = [];
   for (const contrast of CONTRASTS) { // one after the other: the first one has them drawn
     const name = `${contrast}.nii.gz`;
-    const answer = await call(`/page/sample/${name}`);
+    const answer = await drawn(`/page/sample/${name}`, say, signal);
     found.push({ file: new File([await answer.blob()], name), path: name });
   }
   return found;
+}
+
+async function drawn(path, say, signal) {
+  for (;;) {
+    try {
+      return await call(path, { signal });
+    } catch (error) {
+      if (error.status !== 503 || !error.retryAfter || error.retryAfter > SOON) throw error;
+      say(error.message);
+      await new Promise((resolve) => setTimeout(resolve, 1000 * error.retryAfter));
+      signal.throwIfAborted();
+    }
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 // The viewer: contrasts, labels, disagreement, crosshair and what lies under it.
 
 import { el, facts, select } from "./dom.js";
-import { toVoxel, toWorld, valueAt } from "./nifti.js";
+import { axesOf, halfOf, toVoxel, toWorld, valueAt } from "./nifti.js";
 import { Scene } from "./scene.js";
 import { CONTRAST_SHORT, CONTRAST_WORDS, CONTRASTS } from "./words.js";
 
@@ -23,7 +23,7 @@ export class Viewer {
     this.side = el("p", { class: "side", id: "side" });
     this.controls = el("div", { class: "controls" });
     this.readout = el("div", { id: "readout", role: "status", "aria-label": "Under the crosshair" });
-    const stage = el("div", { class: "stage" }, this.canvas, this.side, this.wait);
+    const stage = el("div", { class: "stage" }, el("div", { class: "sheet" }, this.canvas), this.side, this.wait);
     this.panel = el("section", { class: "viewer", "aria-label": "Viewer" }, el("div", { class: "sight" }, stage, this.readout), this.controls);
     this.hidden = new Set();
     this.sliders = null;
@@ -48,6 +48,7 @@ export class Viewer {
     if (disagreement) await this.scene.add("disagreement", disagreement, null);
     this.drawControls();
     this.refresh();
+    this.scene.view("all");
     this.scene.side(true);
     this.scene.goTo(target ?? this.middle());
     this.wait.hidden = true;
@@ -166,8 +167,7 @@ export class Viewer {
 
   /** The array axis that runs along one of the body's. */
   axisOf(axis) {
-    const along = this.overlay.map.affine[axis].slice(0, 3).map(Math.abs);
-    return along.indexOf(Math.max(...along));
+    return axesOf(this.overlay.map)[axis];
   }
 
   /** Whether that array axis runs against R, A or S. */
@@ -186,7 +186,6 @@ export class Viewer {
     });
     const value = valueAt(map, this.voxel);
     const ground = this.contrast ? valueAt(this.images.get(this.contrast), this.voxel) : null;
-    const half = this.sliders[0].querySelector("input").value < (map.shape[this.axisOf(0)] - 1) / 2 ? "left" : "right";
     Object.assign(this.readout.dataset, { voxel: this.voxel.join(), label: value, value: ground ?? "" });
     this.readout.replaceChildren(facts([
       ["Label", labels.find((label) => label.value === value && value > 0)?.name ?? NOTHING],
@@ -194,7 +193,7 @@ export class Viewer {
       ["Disagreement", this.disagreement ? `${valueAt(this.disagreement, this.voxel)} %` : null],
       ["Voxel", this.voxel.join(", ")],
       ["mm (RAS+)", mm.map((one) => one.toFixed(1)).join(", ")],
-      ["Image half", `patient’s ${half}`],
+      ["Image half", `patient’s ${halfOf(map, mm)}`],
     ], "readout"));
   }
 }
