@@ -23,12 +23,14 @@ from model_core.inference.segmenter import Segmenter
 from model_core.labels import REGIONS, LabelArray, region_mask
 from model_core.metrics.overlap import dice
 from model_core.phantom import make_phantom
-from model_core.precision import PRECISIONS, Precision, fast_bfloat16
+from model_core.precision import Precision, fast_bfloat16
 
 MUTUAL_DICE = 0.99
 """Whole tumour in one precision against the other."""
 MEAN_LOSS = 0.002
 """Whole tumour against the truth: how far the mean over the cases may move, either way."""
+
+COMPARED: tuple[Precision, ...] = ("float32", "bfloat16")
 
 Labels = Mapping[Precision, LabelArray]
 
@@ -39,7 +41,7 @@ def segmenter(precision: Precision) -> Segmenter:
 
 
 def segmented(study: Study) -> Labels:
-    return {name: segmenter(name).segment(study).labels for name in PRECISIONS}
+    return {name: segmenter(name).segment(study).labels for name in COMPARED}
 
 
 def scores(labels: LabelArray, truth: LabelArray) -> dict[str, float]:

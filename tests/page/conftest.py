@@ -30,9 +30,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window, drawing WebGL on the processor."""
+    """Chromium without a window, drawing WebGL on the processor.
+
+    Gone with the file: as long as Playwright is there, an event loop runs in this thread, and tests
+    that begin one of their own cannot.
+    """
     api = pytest.importorskip("playwright.sync_api", reason=HINT)
     path = chromium()
     if path is None:
