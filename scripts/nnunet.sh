@@ -6,18 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ ! -x .venv/bin/python ]; then
-    echo "The project's own environment is missing. Make it first: make .venv/ready" >&2
-    exit 1
-fi
-[ -x .venv-nnunet/bin/python ] || .venv/bin/python -m venv .venv-nnunet
-echo '*' >.venv-nnunet/.gitignore
-
-site_of() { "$1" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
-project=$(site_of .venv/bin/python)
-peers=$(site_of .venv-nnunet/bin/python)
-# Through addsitedir, so that the project's editable install and its .pth files count here too.
-printf 'import site; site.addsitedir(%s)\n' "'$project'" >"$peers/_project.pth"
+. scripts/beside.sh
+make_beside .venv-nnunet
 
 echo "Installing nnU-Net into .venv-nnunet (benchmarks/requirements.txt) ..."
 .venv-nnunet/bin/python -m pip install -qq --disable-pip-version-check --no-deps \

